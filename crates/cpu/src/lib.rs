@@ -1,0 +1,1 @@
+//! The CPU backend: an arena and a thread pool per slot.

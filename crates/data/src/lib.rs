@@ -1,0 +1,1 @@
+//! Data sets, decoding, resizing, loader threads: the only home of image codecs.
