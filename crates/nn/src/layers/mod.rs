@@ -1,0 +1,170 @@
+//! The layers. Each file holds one layer: its specification (serde), shapes, parameters, kernels with their Rust bodies, and
+//! how it lowers to them. A new layer is one such file, one `.cu`, one TypeScript builder and one line in [`LayerSpec`].
+
+pub mod relu;
+
+use crate::lower::Lower;
+use alexnode_core::{Error, Result, Shape};
+use serde::{Deserialize, Serialize};
+
+/// How the elements of a weight tensor are drawn at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase", deny_unknown_fields)]
+pub enum Init {
+    /// N(0, std^2): the paper, section 5.
+    Normal {
+        /// Standard deviation.
+        std: f32,
+    },
+    /// N(0, 2 / fan-in): He et al. 2015.
+    He,
+    /// N(0, 2 / (fan-in + fan-out)): Glorot and Bengio 2010.
+    Xavier,
+}
+
+/// One parameter tensor of a layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterSpec {
+    /// `weight` or `bias`.
+    pub name: &'static str,
+    /// Extents as the kernels see them, e.g. `[out, r, s, in / groups]` of a convolution.
+    pub dims: Vec<usize>,
+    /// The axis of `dims` that runs over the layer's output channels: what two towers share out between them.
+    pub output_axis: usize,
+    /// The order of `dims` in files (`[0, 3, 1, 2]`: OIHW).
+    pub border_order: Vec<usize>,
+    /// The extents in files; may merge neighbours of the reordered `dims`.
+    pub border_shape: Vec<usize>,
+    /// How it is drawn.
+    pub init: ParameterInit,
+    /// Weight decay; 0 for biases.
+    pub decay: f32,
+    /// Whether it never changes.
+    pub frozen: bool,
+}
+
+/// The initial value of a parameter tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ParameterInit {
+    /// Every element the same.
+    Constant(f32),
+    /// Normal with this standard deviation.
+    Normal(f32),
+}
+
+impl Init {
+    /// The distribution for `fan_in` inputs and `fan_out` outputs of a unit.
+    pub fn resolve(self, fan_in: usize, fan_out: usize) -> ParameterInit {
+        match self {
+            Self::Normal { std } => ParameterInit::Normal(std),
+            Self::He => ParameterInit::Normal((2.0 / fan_in as f64).sqrt() as f32),
+            Self::Xavier => ParameterInit::Normal((2.0 / (fan_in + fan_out) as f64).sqrt() as f32),
+        }
+    }
+}
+
+/// Which channels of its input a tower's share of a layer reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Only the channels of the same tower.
+    Own,
+    /// Those of both towers: the plan gathers them first.
+    All,
+}
+
+/// What the backward pass of a layer reads of its forward pass, apart from what it saved itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Its input.
+    pub input: bool,
+    /// Its output.
+    pub output: bool,
+}
+
+/// One layer, placed nowhere. All shapes are those of one sample of the whole layer, not of a tower.
+pub trait Layer: Send + Sync {
+    /// For messages: "Conv2d".
+    fn kind(&self) -> &'static str;
+    /// The layer's own name: "conv2".
+    fn name(&self) -> &str;
+    /// Shape of the output.
+    ///
+    /// # Errors
+    /// `ERR_SHAPE` where the layer does not fit its input, `ERR_USAGE` where its own numbers make no sense.
+    fn output(&self, input: Shape) -> Result<Shape>;
+    /// Weight, then bias; nothing for layers without parameters.
+    fn parameters(&self, _input: Shape) -> Vec<ParameterSpec> {
+        Vec::new()
+    }
+    /// Multiply-accumulates of the forward pass for one sample.
+    fn macs(&self, _input: Shape) -> u64 {
+        0
+    }
+    /// What a tower's share reads when the layer's channels are split over `towers` slots.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` where the layer cannot be split.
+    fn reads(&self, _towers: usize) -> Result<Reads> {
+        Ok(Reads::Own)
+    }
+    /// What its backward pass reads.
+    fn needs(&self) -> Needs;
+    /// Whether output and input have the same elements, computed one by one. Such a layer works in place, both ways:
+    /// forward changes `cx.y` (which is `cx.x`, or a copy of it that the plan made where the layer below still needs its output),
+    /// backward changes `cx.dy()` (which is `cx.dx()`).
+    fn elementwise(&self) -> bool {
+        false
+    }
+    /// Whether a ReLU that follows can be computed in this layer's epilogue (`cx.fused_relu`).
+    fn fuses_relu(&self) -> bool {
+        false
+    }
+    /// Issues the forward operations: `cx.y` from `cx.x`.
+    fn forward(&self, cx: &mut Lower<'_>);
+    /// Issues the backward operations: from `cx.dy()` the gradient of each parameter that has one (`cx.gradient(i)`), and
+    /// `cx.dx()` where it is wanted. Both are overwritten.
+    fn backward(&self, cx: &mut Lower<'_>);
+}
+
+/// A layer as it is written in a network: `{"type": "conv2d", "name": "conv1", ...}`. Unknown fields are errors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum LayerSpec {
+    /// max(0, x).
+    Relu(relu::Relu),
+}
+
+impl LayerSpec {
+    /// The layer.
+    pub fn layer(&self) -> &dyn Layer {
+        match self {
+            Self::Relu(layer) => layer,
+        }
+    }
+}
+
+/// What a layer that splits by groups reads: its own channels where every tower holds whole groups, all where there is one group.
+///
+/// # Errors
+/// `ERR_USAGE` for anything between.
+pub fn reads_by_groups(groups: usize, towers: usize) -> Result<Reads> {
+    if groups == 1 {
+        Ok(Reads::All)
+    } else if groups.is_multiple_of(towers) {
+        Ok(Reads::Own)
+    } else {
+        Err(Error::usage(format!("{groups} groups cannot be shared by {towers} devices"))
+            .hint("use one device, or a number of groups that is 1 or a multiple of the number of devices"))
+    }
+}
+
+/// Checks that `channels` can be cut into `groups`.
+///
+/// # Errors
+/// `ERR_SHAPE` naming both.
+pub fn check_groups(channels: usize, groups: usize, what: &str) -> Result<()> {
+    if groups == 0 || !channels.is_multiple_of(groups) {
+        return Err(Error::shape(format!("{channels} {what} channels cannot be cut into {groups} groups")));
+    }
+    Ok(())
+}
