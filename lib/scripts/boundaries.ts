@@ -49,7 +49,7 @@ const metadata = execFileSync('cargo', ['metadata', '--no-deps', '--format-versi
 for (const { name, dependencies } of (JSON.parse(metadata) as { packages: Package[] }).packages) {
   const allowed = CRATES[name];
   if (!allowed) problems.push(`${name}: unknown crate; say in lib/scripts/boundaries.ts what it may use`);
-  for (const dependency of dependencies.filter(d => d.kind !== 'dev')) {
+  for (const dependency of dependencies.filter((d) => d.kind !== 'dev')) {
     if (dependency.name in CRATES && !allowed?.includes(dependency.name)) {
       problems.push(`${name}: must not depend on ${dependency.name}`);
     }
@@ -98,7 +98,7 @@ if (problems.length > 0) process.exitCode = 1;
 
 /** The files below `folder` with one of the extensions, as paths from the root; without generated ones. */
 function files(folder: string, extensions: string[]): string[] {
-  return readdirSync(join(root, folder), { withFileTypes: true }).flatMap(entry => {
+  return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
     const path = `${folder}/${entry.name}`;
     if (entry.isDirectory()) return path === 'lib/native' ? [] : files(path, extensions);
     return extensions.includes(extname(path)) ? [path] : [];
@@ -107,5 +107,5 @@ function files(folder: string, extensions: string[]): string[] {
 
 /** What a TypeScript file imports, re-exports or loads. */
 function imports(source: string): string[] {
-  return [...source.matchAll(/(?:\bfrom\s+|\bimport\s*\(\s*|^import\s+)['"]([^'"]+)['"]/gm)].map(match => match[1]!);
+  return [...source.matchAll(/(?:\bfrom\s+|\bimport\s*\(\s*|^import\s+)['"]([^'"]+)['"]/gm)].map((match) => match[1]!);
 }

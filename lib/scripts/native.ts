@@ -93,7 +93,7 @@ export async function buildNative(folder: string, profile: 'dev' | 'dist'): Prom
 
 /** The addon's file name in `folder`, or undefined. */
 export function addonIn(folder: string): string | undefined {
-  return existsSync(folder) ? readdirSync(folder).find(name => name.endsWith('.node')) : undefined;
+  return existsSync(folder) ? readdirSync(folder).find((name) => name.endsWith('.node')) : undefined;
 }
 
 /** Runs `main`, and turns a `BuildError` into one message and exit code 1. */
@@ -112,7 +112,7 @@ function stamp(folder: string): string {
 }
 
 function isFresh(): boolean {
-  const complete = ['index.js', 'index.d.ts', '.built'].every(name => existsSync(join(nativeFolder, name)));
+  const complete = ['index.js', 'index.d.ts', '.built'].every((name) => existsSync(join(nativeFolder, name)));
   return complete && addonIn(nativeFolder) !== undefined && newest(SOURCES) <= statSync(stamp(nativeFolder)).mtimeMs;
 }
 
@@ -124,7 +124,7 @@ function newest(paths: string[]): number {
     if (!existsSync(full)) continue;
     const info = statSync(full);
     if (info.isFile()) time = Math.max(time, info.mtimeMs);
-    else time = Math.max(time, newest(readdirSync(full).map(name => join(path, name))));
+    else time = Math.max(time, newest(readdirSync(full).map((name) => join(path, name))));
   }
   return time;
 }
@@ -160,7 +160,7 @@ async function locked(path: string, work: () => Promise<void>): Promise<void> {
     }
     if (!told) notice(`waiting for process ${holder ?? '?'}, which is building the native addon`);
     told = true;
-    await new Promise(resolve => setTimeout(resolve, 300));
+    await new Promise((resolve) => setTimeout(resolve, 300));
   }
   try {
     await work();

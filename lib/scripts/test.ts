@@ -32,7 +32,7 @@ async function run(command: string, args: string[], count: (output: string) => T
   });
   const code = await new Promise<number>((resolve, reject) => {
     child.on('error', reject);
-    child.on('close', exit => resolve(exit ?? 1));
+    child.on('close', (exit) => resolve(exit ?? 1));
   });
   const tally = count(output);
   if (code !== 0 && tally.failed === 0) tally.failed = 1;
