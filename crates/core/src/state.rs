@@ -24,7 +24,7 @@ pub struct StepState {
     pub views: u32,
     /// Standard deviation factor of the colour noise (the paper: 0.1); 0 switches it off.
     pub colour_noise: f32,
-    /// Not 0 once a loss was not finite: from then on the update kernels change nothing.
+    /// 1 + the step whose loss was the first that is not finite, or 0: from then on the update kernels change nothing.
     pub diverged: u32,
     /// Fills the head up to 64 bytes.
     pub reserved: [u32; 7],

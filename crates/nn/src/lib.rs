@@ -9,6 +9,15 @@
 //! | [`lower`] | what a layer lowers itself with: tensors, values, launches |
 //! | [`network`] | the specification of a network, checked |
 
+pub mod checkpoint;
 pub mod layers;
 pub mod lower;
+mod memory;
 pub mod network;
+mod ops;
+pub mod parameter;
+pub mod plan;
+pub mod resident;
+mod stages;
+pub mod testing;
+pub mod trainer;

@@ -203,7 +203,7 @@ impl Builder {
 
 /// One layer on one slot, while it lowers itself.
 pub struct Lower<'b> {
-    pub(crate) builder: &'b mut Builder,
+    pub(crate) builder: Builder,
     pub(crate) slot: SlotId,
     pub(crate) origin: Origin,
     pub(crate) saved: &'b mut Vec<Value>,
@@ -212,8 +212,8 @@ pub struct Lower<'b> {
     pub(crate) gradients: Vec<Option<Value>>,
     pub(crate) dy: Option<Tensor>,
     pub(crate) dx: Option<Tensor>,
-    pub(crate) state: Option<Value>,
-    pub(crate) ids: Option<Value>,
+    pub(crate) state: Value,
+    pub(crate) ids: Value,
     /// Index of the layer in the network: tells apart the random streams of layers.
     pub layer: u32,
     /// Training (dropout drops, pooling remembers) or evaluation.
@@ -269,18 +269,16 @@ impl Lower<'_> {
         self.builder.whole(value)
     }
     /// The step's state: [`StepState`](alexnode_core::StepState) and the rates.
-    ///
-    /// # Panics
-    /// Where a layer is lowered alone, without a training step around it.
     pub fn state(&self) -> Arg {
-        self.builder.whole(self.state.expect("a plan with a state"))
+        self.builder.whole(self.state)
     }
     /// One u32 id per sample of the batch.
-    ///
-    /// # Panics
-    /// As [`state`](Self::state).
     pub fn ids(&self) -> Arg {
-        self.builder.whole(self.ids.expect("a plan with sample ids"))
+        self.builder.whole(self.ids)
+    }
+    /// Gives the builder back to the plan.
+    pub(crate) fn into_builder(self) -> Builder {
+        self.builder
     }
     /// Issues kernel `K`.
     pub fn launch<K: Kernel>(&mut self, params: K::Params, args: &[Arg]) {

@@ -1,0 +1,244 @@
+//! What of a network resides on the slots between steps: weights, momentum, the step's state, the staged batch; and the arenas of its plans.
+
+use crate::{
+    lower::External,
+    memory::ALIGNMENT,
+    network::Network,
+    parameter,
+    plan::{Need, Placement, Plan},
+};
+use alexnode_core::{Backend, BufferId, Error, Result, SlotId, StepState, View, state::Totals};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The bytes that a network takes on one slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryUse {
+    /// Weights and biases.
+    pub parameter_bytes: usize,
+    /// Their momentum.
+    pub momentum_bytes: usize,
+    /// Activations, gradients, scratch, the staged batch and the state.
+    pub activation_bytes: usize,
+    /// All of it.
+    pub total_bytes: usize,
+}
+
+/// Where everything lies that outlives a step, before it is allocated: one buffer per slot, and one arena.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    offsets: BTreeMap<(SlotId, External), (usize, usize)>,
+    resident: Vec<usize>,
+    arena: Vec<usize>,
+}
+
+impl Layout {
+    /// Room for all of `plans`, which never run at the same time.
+    pub fn new(plans: &[&Plan]) -> Self {
+        let slots = plans.iter().map(|plan| plan.arena().len()).max().unwrap_or(0);
+        let (mut offsets, mut resident) = (BTreeMap::new(), vec![0; slots]);
+        for Need { slot, what, bytes } in plans.iter().flat_map(|plan| plan.needs()) {
+            let end = &mut resident[slot.index()];
+            let (_, known) = *offsets.entry((slot, what)).or_insert_with(|| {
+                let offset = *end;
+                *end += bytes.next_multiple_of(ALIGNMENT);
+                (offset, bytes)
+            });
+            assert_eq!(known, bytes, "{what:?} has two sizes");
+        }
+        let arena = (0..slots).map(|s| plans.iter().map(|plan| plan.arena()[s]).max().unwrap_or(0)).collect();
+        Self { offsets, resident, arena }
+    }
+    /// What each slot needs.
+    pub fn memory(&self) -> Vec<MemoryUse> {
+        let sum = |slot: usize, wanted: fn(&External) -> bool| {
+            self.offsets
+                .iter()
+                .filter(|((s, what), _)| s.index() == slot && wanted(what))
+                .map(|(_, (_, bytes))| bytes)
+                .sum()
+        };
+        (0..self.arena.len())
+            .map(|slot| {
+                let parameter_bytes: usize = sum(slot, |what| matches!(what, External::Weight(_)));
+                let momentum_bytes: usize = sum(slot, |what| matches!(what, External::Momentum(_)));
+                let total_bytes = self.resident[slot] + self.arena[slot];
+                let activation_bytes = total_bytes - parameter_bytes - momentum_bytes;
+                MemoryUse { parameter_bytes, momentum_bytes, activation_bytes, total_bytes }
+            })
+            .collect()
+    }
+}
+
+/// A network's memory on the slots of a backend.
+pub struct Resident {
+    backend: Box<dyn Backend>,
+    layout: Layout,
+    buffers: Vec<BufferId>,
+    arenas: Vec<BufferId>,
+}
+
+impl Resident {
+    /// Allocates `layout`.
+    ///
+    /// # Errors
+    /// `ERR_DEVICE` where there is not enough memory.
+    pub fn new(mut backend: Box<dyn Backend>, layout: Layout) -> Result<Self> {
+        let (mut buffers, mut arenas) = (Vec::new(), Vec::new());
+        for slot in 0..layout.arena.len() {
+            buffers.push(backend.alloc(SlotId(slot as u8), layout.resident[slot].max(ALIGNMENT))?);
+            arenas.push(backend.alloc(SlotId(slot as u8), layout.arena[slot].max(ALIGNMENT))?);
+        }
+        Ok(Self { backend, layout, buffers, arenas })
+    }
+    /// The backend.
+    pub fn backend(&mut self) -> &mut dyn Backend {
+        &mut *self.backend
+    }
+    /// The arenas, one per slot.
+    pub fn arenas(&self) -> &[BufferId] {
+        &self.arenas
+    }
+    /// Number of slots.
+    pub fn slots(&self) -> impl Iterator<Item = SlotId> + use<> {
+        (0..self.arenas.len()).map(|s| SlotId(s as u8))
+    }
+    /// Where `what` lies on `slot`, if it is there.
+    pub fn find(&self, slot: SlotId, what: External) -> Option<View> {
+        let &(offset, bytes) = self.layout.offsets.get(&(slot, what))?;
+        Some(View { buffer: self.buffers[slot.index()], offset, bytes })
+    }
+    /// Where `what` lies on `slot`.
+    ///
+    /// # Panics
+    /// Where no plan of the layout named it.
+    pub fn view(&self, slot: SlotId, what: External) -> View {
+        self.find(slot, what).unwrap_or_else(|| panic!("{what:?} does not reside on slot {}", slot.0))
+    }
+    /// Overwrites the beginning of `what` on `slot`.
+    ///
+    /// # Errors
+    /// `ERR_KERNEL` where the device failed.
+    pub fn write<T: bytemuck::Pod>(&mut self, slot: SlotId, what: External, values: &[T]) -> Result<()> {
+        let bytes = bytemuck::cast_slice(values);
+        let view = self.view(slot, what).slice(0, bytes.len());
+        self.backend.upload(view, bytes)
+    }
+    /// Reads the beginning of `what` on `slot`.
+    ///
+    /// # Errors
+    /// `ERR_KERNEL` where the device failed.
+    pub fn read<T: bytemuck::Pod>(&mut self, slot: SlotId, what: External, values: &mut [T]) -> Result<()> {
+        let bytes = bytemuck::cast_slice_mut(values);
+        let view = self.view(slot, what).slice(0, bytes.len());
+        self.backend.download(view, bytes)
+    }
+    /// The sums since they were last cleared.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn totals(&mut self) -> Result<Totals> {
+        let mut totals = [Totals::default()];
+        self.read(SlotId(0), External::Totals, &mut totals)?;
+        Ok(totals[0])
+    }
+    /// The state of slot 0.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn state(&mut self) -> Result<StepState> {
+        let mut state = [StepState::default()];
+        self.read(SlotId(0), External::State, &mut state)?;
+        Ok(state[0])
+    }
+    /// Writes a whole parameter tensor (or its momentum) to the slots that hold shares of it.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn put(
+        &mut self,
+        network: &Network,
+        placement: Placement,
+        index: usize,
+        kind: Kind,
+        values: &[f32],
+    ) -> Result<()> {
+        let spec = &network.parameters()[index].spec;
+        for slot in self.slots() {
+            let Some(part) = placement.share(network, index, slot) else { continue };
+            if self.find(slot, kind.of(index)).is_none() {
+                continue; // frozen: it has no momentum
+            }
+            if part.channels == part.total {
+                self.write(slot, kind.of(index), values)?;
+            } else {
+                let share = parameter::take(values, &spec.dims, spec.output_axis, part.start, part.channels);
+                self.write(slot, kind.of(index), &share)?;
+            }
+        }
+        Ok(())
+    }
+    /// Reads a whole parameter tensor (or its momentum) from the slots that hold shares of it. The momentum of a frozen one is 0.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn get(&mut self, network: &Network, placement: Placement, index: usize, kind: Kind) -> Result<Vec<f32>> {
+        let parameter = &network.parameters()[index];
+        let spec = &parameter.spec;
+        let mut values = vec![0.0; parameter.len()];
+        for slot in self.slots() {
+            let Some(part) = placement.share(network, index, slot) else { continue };
+            if self.find(slot, kind.of(index)).is_none() {
+                continue;
+            }
+            if part.channels == part.total {
+                self.read(slot, kind.of(index), &mut values)?;
+            } else {
+                let mut share = vec![0.0f32; parameter.len() / part.total * part.channels];
+                self.read(slot, kind.of(index), &mut share)?;
+                parameter::put(&mut values, &spec.dims, spec.output_axis, part.start, part.channels, &share);
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// The two tensors that the optimiser keeps of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Its value.
+    Weight,
+    /// Its momentum.
+    Momentum,
+}
+
+impl Kind {
+    fn of(self, index: usize) -> External {
+        match self {
+            Self::Weight => External::Weight(index as u32),
+            Self::Momentum => External::Momentum(index as u32),
+        }
+    }
+    /// The name in files of the tensor of `parameter`: `conv1.weight`, `momentum.conv1.weight`.
+    pub fn name(self, parameter: &str) -> String {
+        match self {
+            Self::Weight => parameter.to_owned(),
+            Self::Momentum => format!("momentum.{parameter}"),
+        }
+    }
+    /// The kind and the parameter of a tensor's name in files.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` where the network has no such tensor.
+    pub fn find(network: &Network, name: &str) -> Result<(Self, usize)> {
+        let (kind, parameter) =
+            name.strip_prefix("momentum.").map_or((Self::Weight, name), |rest| (Self::Momentum, rest));
+        let index = network.parameters().iter().position(|p| p.name == parameter);
+        index.map(|index| (kind, index)).ok_or_else(|| {
+            let names: Vec<&str> = network.parameters().iter().map(|p| p.name.as_str()).collect();
+            Error::usage(format!("{} has no tensor '{name}'", network.name()))
+                .hint(format!("it has {}", names.join(", ")))
+        })
+    }
+}

@@ -1,0 +1,2 @@
+//! For tests.
+pub mod probe;

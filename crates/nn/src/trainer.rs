@@ -1,0 +1,525 @@
+//! The trainer: runs steps and evaluations on a network that resides on the slots of a backend.
+
+use crate::{
+    checkpoint,
+    lower::{External, Phase},
+    network::{Network, NetworkSpec},
+    parameter,
+    plan::{Counters, Mode, Op, OpKind, Placement, Plan, Request},
+    resident::{Kind, Layout, MemoryUse, Resident},
+};
+use alexnode_core::{Backend, Batch, BatchSource, Error, ErrorCode, Result, SlotId, StepState, state::Totals};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+/// What a trainer is made from.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrainerConfig {
+    /// The network.
+    pub network: NetworkSpec,
+    /// Samples of a minibatch.
+    pub batch: usize,
+    /// Seed of every random number of the run.
+    pub seed: u64,
+    /// Momentum (paper: 0.9).
+    pub momentum: f32,
+}
+
+/// Some steps of an epoch.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Segment {
+    /// The epoch, from 0.
+    pub epoch: u32,
+    /// The first minibatch, counted within the epoch.
+    pub batch: usize,
+    /// The first step, counted over the run.
+    pub step: u32,
+    /// How many steps.
+    pub steps: usize,
+    /// Per layer with parameters: the learning rates of weight and bias.
+    pub rates: BTreeMap<String, [f32; 2]>,
+    /// Factor of the colour noise (paper: 0.1); 0 = off.
+    pub colour_noise: f32,
+    /// Whether to crop at random and mirror.
+    pub augment: bool,
+}
+
+/// What came of some steps or of an evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Steps (minibatches) done.
+    pub steps: usize,
+    /// Samples seen.
+    pub samples: u64,
+    /// Mean of -ln p(label).
+    pub loss: f64,
+    /// Fraction of the samples whose label is not the most probable class.
+    pub top1_error: f64,
+    /// Fraction of the samples whose label is not among the five most probable classes.
+    pub top5_error: f64,
+    /// Time in seconds.
+    pub seconds: f64,
+    /// Of which the trainer waited for data.
+    pub wait_seconds: f64,
+}
+
+impl Report {
+    fn new(steps: usize, totals: Totals, begin: Instant, wait_seconds: f64) -> Self {
+        let mean = |sum: f64| if totals.samples > 0.0 { sum / totals.samples } else { 0.0 };
+        Self {
+            steps,
+            samples: totals.samples as u64,
+            loss: mean(totals.loss),
+            top1_error: mean(totals.top1_errors),
+            top5_error: mean(totals.top5_errors),
+            seconds: begin.elapsed().as_secs_f64(),
+            wait_seconds,
+        }
+    }
+}
+
+/// Statistics of the training images that the input needs.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageStatistics<'a> {
+    /// Mean image, `image_size x image_size x 3`, 0 to 255.
+    pub mean: &'a [f32],
+    /// Standard deviations along the principal components of the colours.
+    pub deviations: [f32; 3],
+    /// The components; row `i` belongs to deviation `i`.
+    pub components: [[f32; 3]; 3],
+}
+
+/// A network as [`describe`] tells it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Description {
+    /// One row per layer.
+    pub layers: Vec<LayerDescription>,
+    /// Trained numbers.
+    pub parameters: usize,
+    /// Multiply-accumulates of a forward pass for one image.
+    pub macs: u64,
+    /// What each slot needs.
+    pub memory: Vec<MemoryUse>,
+    /// What a training step does.
+    pub counters: Counters,
+}
+
+/// One row of the layer table.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerDescription {
+    /// Its name.
+    pub name: String,
+    /// Its kind: "Conv2d".
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Output height, width, channels.
+    pub shape: [usize; 3],
+    /// Trained numbers.
+    pub parameters: usize,
+    /// Multiply-accumulates for one image.
+    pub macs: u64,
+}
+
+struct Plans {
+    train: Plan,
+    eval: Plan,
+}
+
+impl Plans {
+    fn build(network: &Network, placement: Placement, batch: usize, momentum: f32, workers: &[usize]) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::usage("the batch must have at least one image"));
+        }
+        let plan =
+            |mode| Plan::build(&Request { network, placement, batch, mode, momentum, workers: workers.to_vec() });
+        Ok(Self { train: plan(Mode::Train)?, eval: plan(Mode::Eval)? })
+    }
+    fn layout(&self) -> Layout {
+        Layout::new(&[&self.train, &self.eval])
+    }
+}
+
+/// The layer table, the exact memory and the counters of a network, without allocating any of it. `workers`: one entry per slot.
+///
+/// # Errors
+/// As [`Network::new`] and [`Plan::build`].
+pub fn describe(spec: NetworkSpec, batch: usize, workers: &[usize]) -> Result<Description> {
+    let network = Network::new(spec)?;
+    let plans = Plans::build(&network, Placement::new(workers.len())?, batch, 0.9, workers)?;
+    let layers = (0..network.len())
+        .map(|i| {
+            let (layer, shape) = (network.layer(i), network.output(i));
+            LayerDescription {
+                name: layer.name().to_owned(),
+                kind: layer.kind(),
+                shape: [shape.h, shape.w, shape.c],
+                parameters: network.parameters_of(i).map(|p| network.parameters()[p].len()).sum(),
+                macs: layer.macs(network.input(i)),
+            }
+        })
+        .collect();
+    Ok(Description {
+        layers,
+        parameters: network.parameter_count(),
+        macs: network.macs(),
+        memory: plans.layout().memory(),
+        counters: plans.train.counters(),
+    })
+}
+
+/// A network in training.
+pub struct Trainer {
+    network: Network,
+    placement: Placement,
+    batch: usize,
+    seed: u64,
+    resident: Resident,
+    plans: Plans,
+    train: Vec<Op>,
+    eval: Vec<Op>,
+}
+
+impl Trainer {
+    /// Plans, allocates and initialises the network on all slots of `backend`.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` and `ERR_SHAPE` for a network that makes no sense, `ERR_DEVICE` where memory is short.
+    pub fn new(config: TrainerConfig, images: ImageStatistics<'_>, backend: Box<dyn Backend>) -> Result<Self> {
+        let TrainerConfig { network, batch, seed, momentum } = config;
+        let network = Network::new(network)?;
+        let placement = Placement::new(backend.slots().len())?;
+        let workers: Vec<usize> = backend.slots().iter().map(|slot| slot.workers).collect();
+        let plans = Plans::build(&network, placement, batch, momentum, &workers)?;
+        let resident = Resident::new(backend, plans.layout())?;
+        let bind = |plan: &Plan| plan.bind(resident.arenas(), &|slot, what| resident.view(slot, what));
+        let (train, eval) = (bind(&plans.train), bind(&plans.eval));
+        let mut trainer = Self { network, placement, batch, seed, resident, plans, train, eval };
+        trainer.initialise(images)?;
+        Ok(trainer)
+    }
+
+    fn initialise(&mut self, images: ImageStatistics<'_>) -> Result<()> {
+        for (index, parameter) in self.network.parameters().iter().enumerate() {
+            let values = parameter::initial(parameter, index, self.seed);
+            self.resident.put(&self.network, self.placement, index, Kind::Weight, &values)?;
+            self.resident.put(&self.network, self.placement, index, Kind::Momentum, &vec![0.0; values.len()])?;
+        }
+        let input = self.network.image().expect("a network with images");
+        let (size, crop) = (input.image_size, input.crop_size);
+        if images.mean.len() != size * size * 3 {
+            return Err(Error::shape(format!(
+                "the mean image has {} elements, {} images of {size} pixels need {}",
+                images.mean.len(),
+                self.network.name(),
+                size * size * 3
+            )));
+        }
+        let border = (size - crop) / 2;
+        let rows = (border..border + crop).flat_map(|y| &images.mean[(y * size + border) * 3..][..crop * 3]);
+        let mean: Vec<f32> = rows.copied().collect();
+        let colour: Vec<f32> = images.deviations.into_iter().chain(images.components.into_iter().flatten()).collect();
+        for slot in self.resident.slots() {
+            self.resident.write(slot, External::Mean, &mean)?;
+            self.resident.write(slot, External::Colour, &colour)?;
+            let state = self.resident.view(slot, External::State);
+            self.resident.backend().upload(state, &vec![0; state.bytes])?;
+        }
+        self.clear_totals()
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+    /// Samples of a minibatch.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+    /// What each slot is.
+    pub fn slots(&mut self) -> Vec<alexnode_core::SlotInfo> {
+        self.resident.backend().slots().to_vec()
+    }
+    /// What a training step does.
+    pub fn counters(&self) -> Counters {
+        self.plans.train.counters()
+    }
+
+    /// Trains on the next `segment.steps` minibatches of `source`, fewer where it ends or `cancel` is set.
+    ///
+    /// # Errors
+    /// `ERR_DIVERGED` where the loss was not finite: the weights are those before that step, see [`diagnose`](Self::diagnose). `ERR_DATA` from the source,
+    /// `ERR_USAGE` for missing rates.
+    pub fn run(&mut self, source: &mut dyn BatchSource, segment: &Segment, cancel: &AtomicBool) -> Result<Report> {
+        let begin = Instant::now();
+        self.write_rates(&segment.rates)?;
+        self.clear_totals()?;
+        let (mut steps, mut wait) = (0, 0.0);
+        while steps < segment.steps && !cancel.load(Ordering::Relaxed) {
+            let asked = Instant::now();
+            let Some(batch) = source.next()? else { break };
+            wait += asked.elapsed().as_secs_f64();
+            self.stage(&batch)?;
+            self.write_state(&self.training_state(segment, steps, &batch))?;
+            self.issue(Mode::Train)?;
+            source.recycle(batch);
+            steps += 1;
+        }
+        self.resident.backend().synchronize()?;
+        let state = self.resident.state()?;
+        if state.diverged != 0 {
+            return Err(Error::new(
+                ErrorCode::Diverged,
+                format!("the loss of step {} is not a finite number", state.diverged - 1),
+            ));
+        }
+        Ok(Report::new(steps, self.resident.totals()?, begin, wait))
+    }
+
+    /// The step whose loss was not finite, if there was one. Nothing has been learnt since.
+    ///
+    /// # Errors
+    /// `ERR_KERNEL` where the device failed.
+    pub fn diverged(&mut self) -> Result<Option<u32>> {
+        Ok(self.resident.state()?.diverged.checked_sub(1))
+    }
+
+    /// Replays the forward pass of the step that diverged, one operation after the other, and names the first layer whose output is not finite.
+    /// `segment` is the one that failed and `batch` the minibatch of that step.
+    ///
+    /// # Errors
+    /// `ERR_KERNEL` where the device failed.
+    pub fn diagnose(&mut self, segment: &Segment, batch: &Batch) -> Result<Error> {
+        let step = self.diverged()?.unwrap_or(segment.step);
+        self.stage(batch)?;
+        self.write_state(&self.training_state(segment, (step - segment.step) as usize, batch))?;
+        let rates: Vec<String> =
+            segment.rates.iter().map(|(layer, [weight, _])| format!("{layer} {weight:e}")).collect();
+        let message = |what: String| {
+            Error::new(ErrorCode::Diverged, format!("the loss of step {step} (epoch {}) is not a finite number: {what}", segment.epoch))
+                .hint(format!("the weights are those before that step; try a smaller learning rate (rates: {}), or look for broken images", rates.join(", ")))
+        };
+        for (index, parameter) in self.network.parameters().iter().enumerate() {
+            let values = self.resident.get(&self.network, self.placement, index, Kind::Weight)?;
+            if values.iter().any(|v| !v.is_finite()) {
+                return Ok(message(format!("{} already held numbers that are not finite", parameter.name)));
+            }
+        }
+        let mut done = 0;
+        for (layer, slot, tensor) in self.plans.train.outputs.clone() {
+            let belongs = |op: &Op| op.origin.phase <= Phase::Forward && op.origin.layer.is_none_or(|l| l <= layer);
+            let end = self.train.iter().rposition(belongs).map_or(0, |last| last + 1);
+            for op in &self.train[done..end.max(done)] {
+                issue_op(self.resident.backend(), op)?;
+            }
+            done = done.max(end);
+            let view =
+                self.plans.train.view(tensor.arg(), self.resident.arenas(), &|s, what| self.resident.view(s, what));
+            let mut values = vec![0.0f32; view.bytes / 4];
+            self.resident.backend().download(view, bytemuck::cast_slice_mut(&mut values))?;
+            let bad = values
+                .chunks(tensor.ld)
+                .flat_map(|pixel| &pixel[..tensor.shape.c.min(pixel.len())])
+                .filter(|v| !v.is_finite())
+                .count();
+            if bad > 0 {
+                let (name, kind) = (self.network.layer(layer).name(), self.network.layer(layer).kind());
+                let size = tensor.rows() * tensor.shape.c;
+                return Ok(message(format!(
+                    "{name} ({kind}) on slot {} is the first layer with such outputs ({bad} of {size})",
+                    slot.0
+                )));
+            }
+        }
+        Ok(message("every layer's output is finite, the label's probability underflowed".into()))
+    }
+
+    /// Loss and errors over all of `source`. `views`: 1 = the central crop, 10 = the paper's ten (four corners, centre, mirrored),
+    /// probabilities averaged (section 4.1).
+    ///
+    /// # Errors
+    /// `ERR_ABORTED` where `cancel` is set, `ERR_DATA` from the source.
+    pub fn evaluate(&mut self, source: &mut dyn BatchSource, views: u32, cancel: &AtomicBool) -> Result<Report> {
+        let begin = Instant::now();
+        self.clear_totals()?;
+        let (mut steps, mut wait) = (0, 0.0);
+        loop {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::new(ErrorCode::Aborted, "the evaluation was stopped"));
+            }
+            let asked = Instant::now();
+            let Some(batch) = source.next()? else { break };
+            wait += asked.elapsed().as_secs_f64();
+            self.stage(&batch)?;
+            for view in 0..views {
+                let state = StepState { valid: batch.valid as u32, view, views, ..self.seeded() };
+                self.write_state(&state)?;
+                self.issue(Mode::Eval)?;
+            }
+            source.recycle(batch);
+            steps += 1;
+        }
+        self.resident.backend().synchronize()?;
+        Ok(Report::new(steps, self.resident.totals()?, begin, wait))
+    }
+
+    /// A tensor by its name in files (`conv1.weight`, `momentum.conv1.weight`), in the order of files (weights of convolutions: OIHW), with its shape.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` where there is no such tensor.
+    pub fn tensor(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let (kind, index) = Kind::find(&self.network, name)?;
+        let values = self.resident.get(&self.network, self.placement, index, kind)?;
+        let parameter = &self.network.parameters()[index];
+        Ok((parameter.spec.border_shape.clone(), parameter::to_border(&values, parameter)))
+    }
+
+    /// Writes weights, momentum and `metadata` to `path`; see [`checkpoint`].
+    ///
+    /// # Errors
+    /// `ERR_CHECKPOINT` where the file cannot be written; what was at `path` before is untouched then.
+    pub fn save(&mut self, path: &Path, metadata: &str) -> Result<checkpoint::Saved> {
+        let mut tensors = BTreeMap::new();
+        for kind in [Kind::Weight, Kind::Momentum] {
+            for parameter in self.network.parameters().to_vec() {
+                let name = kind.name(&parameter.name);
+                let (shape, values) = self.tensor(&name)?;
+                tensors.insert(name, (shape, values));
+            }
+        }
+        checkpoint::write(path, &tensors, metadata)
+    }
+
+    /// Reads weights and momentum back from `path`, on whatever placement they were written. Returns the metadata.
+    ///
+    /// # Errors
+    /// `ERR_CHECKPOINT` where the file is missing, broken, or belongs to another network; nothing has changed then.
+    pub fn load(&mut self, path: &Path) -> Result<String> {
+        let file = checkpoint::read(path)?;
+        let mut loaded = Vec::new();
+        for kind in [Kind::Weight, Kind::Momentum] {
+            for (index, parameter) in self.network.parameters().iter().enumerate() {
+                let values = file.tensor(&kind.name(&parameter.name), &parameter.spec.border_shape)?;
+                loaded.push((kind, index, parameter::from_border(&values, parameter)));
+            }
+        }
+        for (kind, index, values) in loaded {
+            self.resident.put(&self.network, self.placement, index, kind, &values)?;
+        }
+        for slot in self.resident.slots() {
+            self.resident.write(slot, External::State, &[StepState::default()])?;
+        }
+        Ok(file.metadata().to_owned())
+    }
+
+    fn seeded(&self) -> StepState {
+        StepState { seed_low: self.seed as u32, seed_high: (self.seed >> 32) as u32, ..StepState::default() }
+    }
+
+    fn training_state(&self, segment: &Segment, done: usize, batch: &Batch) -> StepState {
+        StepState {
+            epoch: segment.epoch,
+            step: segment.step + done as u32,
+            valid: batch.valid as u32,
+            views: u32::from(segment.augment),
+            colour_noise: segment.colour_noise,
+            ..self.seeded()
+        }
+    }
+
+    /// Writes the head of the state up to, not including, `diverged`: only the loss sets that.
+    fn write_state(&mut self, state: &StepState) -> Result<()> {
+        let head = &bytemuck::bytes_of(state)[..std::mem::offset_of!(StepState, diverged)];
+        for slot in self.resident.slots() {
+            self.resident.write(slot, External::State, head)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the learning rates, one per parameter tensor, behind the head of the state.
+    fn write_rates(&mut self, rates: &BTreeMap<String, [f32; 2]>) -> Result<()> {
+        let mut table = Vec::new();
+        for parameter in self.network.parameters() {
+            let layer = self.network.layer(parameter.layer).name();
+            let [weight, bias] = rates
+                .get(layer)
+                .ok_or_else(|| Error::usage(format!("the segment has no learning rates for {layer}")))?;
+            table.push(if parameter.spec.name == "bias" { *bias } else { *weight });
+        }
+        if let Some(stranger) = rates
+            .keys()
+            .find(|name| !self.network.parameters().iter().any(|p| self.network.layer(p.layer).name() == *name))
+        {
+            return Err(Error::usage(format!(
+                "the segment has learning rates for {stranger}, which is no layer with parameters of {}",
+                self.network.name()
+            )));
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(&table);
+        for slot in self.resident.slots() {
+            let view = self.resident.view(slot, External::State).slice(size_of::<StepState>(), bytes.len());
+            self.resident.backend().upload(view, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn clear_totals(&mut self) -> Result<()> {
+        self.resident.write(SlotId(0), External::Totals, &[Totals::default()])
+    }
+
+    /// Uploads a minibatch to every slot.
+    fn stage(&mut self, batch: &Batch) -> Result<()> {
+        let size = self.network.image().expect("a network with images").image_size;
+        if batch.pixels.len() != self.batch * size * size * 3
+            || batch.labels.len() != self.batch
+            || batch.ids.len() != self.batch
+            || batch.valid > self.batch
+        {
+            return Err(Error::shape(format!(
+                "expected a minibatch of {} images of {size}x{size}x3 bytes, got {} bytes, {} labels, {} ids",
+                self.batch,
+                batch.pixels.len(),
+                batch.labels.len(),
+                batch.ids.len()
+            )));
+        }
+        if let Some(label) =
+            batch.labels.iter().find(|l| usize::try_from(**l).map_or(true, |l| l >= self.network.classes()))
+        {
+            return Err(Error::data(format!(
+                "label {label} is outside of the network's {} classes",
+                self.network.classes()
+            )));
+        }
+        for slot in self.resident.slots() {
+            self.resident.write(slot, External::Pixels, &batch.pixels)?;
+            self.resident.write(slot, External::Ids, &batch.ids)?;
+        }
+        self.resident.write(SlotId(0), External::Labels, &batch.labels)
+    }
+
+    fn issue(&mut self, mode: Mode) -> Result<()> {
+        let ops = if mode == Mode::Train { &self.train } else { &self.eval };
+        ops.iter().try_for_each(|op| issue_op(self.resident.backend(), op))
+    }
+}
+
+/// Issues one operation.
+///
+/// # Errors
+/// As [`Backend::launch`] and [`Backend::copy`].
+pub fn issue_op(backend: &mut dyn Backend, op: &Op) -> Result<()> {
+    match &op.kind {
+        OpKind::Launch(slot, launch) => backend.launch(*slot, launch),
+        OpKind::Copy(copy) => backend.copy(copy),
+    }
+}
