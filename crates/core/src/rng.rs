@@ -10,9 +10,9 @@ pub enum Purpose {
     Init = 0,
     /// The order of the samples of an epoch; counter: position, epoch.
     Order = 1,
-    /// Crop and flip of a sample; counter: sample, epoch.
+    /// Crop and flip of a sample; counter: sample, 0, epoch. Words: row, column, flip (the top bit).
     Crop = 2,
-    /// Colour noise of a sample; counter: sample, epoch.
+    /// Colour noise of a sample; counter: sample, 0, epoch. Normals: one per principal component.
     Colour = 3,
     /// Dropout; counter: element / 4, sample, epoch; plus the layer index.
     Dropout = 4,

@@ -20,7 +20,8 @@ pub struct StepState {
     pub valid: u32,
     /// Which of `views` views of the image this pass sees (ten-crop test); 0 in training.
     pub view: u32,
-    /// Views whose probabilities are averaged; 1 in training and for the centre crop.
+    /// Views whose probabilities are averaged; 1 in training and for the centre crop. In training 0 switches augmentation off:
+    /// centre crop, no flip, no colour noise.
     pub views: u32,
     /// Standard deviation factor of the colour noise (the paper: 0.1); 0 switches it off.
     pub colour_noise: f32,
@@ -28,6 +29,27 @@ pub struct StepState {
     pub diverged: u32,
     /// Fills the head up to 64 bytes.
     pub reserved: [u32; 7],
+}
+
+impl StepState {
+    /// The head of a state buffer.
+    ///
+    /// # Panics
+    /// Where the buffer is shorter than the head.
+    pub fn of(buffer: &[u8]) -> Self {
+        bytemuck::pod_read_unaligned(&buffer[..size_of::<Self>()])
+    }
+    /// The learning rate of parameter tensor `index`, from behind the head of a state buffer.
+    ///
+    /// # Panics
+    /// Where the buffer has no such rate.
+    pub fn rate(buffer: &[u8], index: usize) -> f32 {
+        bytemuck::pod_read_unaligned(&buffer[size_of::<Self>() + 4 * index..][..4])
+    }
+    /// The run's seed.
+    pub fn seed(&self) -> u64 {
+        u64::from(self.seed_high) << 32 | u64::from(self.seed_low)
+    }
 }
 
 /// Sums over samples since they were last cleared. Lives on slot 0, is added to by the loss kernel and read once per report.

@@ -9,15 +9,18 @@
 //! | [`lower`] | what a layer lowers itself with: tensors, values, launches |
 //! | [`network`] | the specification of a network, checked |
 
+pub mod augment;
 pub mod checkpoint;
 pub mod layers;
+pub mod loss;
 pub mod lower;
 mod memory;
 pub mod network;
-mod ops;
+pub mod ops;
 pub mod parameter;
 pub mod plan;
 pub mod resident;
+pub mod sgd;
 mod stages;
 pub mod testing;
 pub mod trainer;

@@ -1,7 +1,16 @@
 //! The layers. Each file holds one layer: its specification (serde), shapes, parameters, kernels with their Rust bodies, and
 //! how it lowers to them. A new layer is one such file, one `.cu`, one TypeScript builder and one line in [`LayerSpec`].
 
+pub mod avg_pool2d;
+pub mod dropout;
+pub mod local_response_norm;
+pub mod map_response_norm;
+pub mod max_pool2d;
+mod pool;
 pub mod relu;
+mod response_norm;
+pub(crate) mod rows;
+pub mod tanh;
 
 use crate::lower::Lower;
 use alexnode_core::{Error, Result, Shape};
@@ -132,6 +141,18 @@ pub trait Layer: Send + Sync {
 pub enum LayerSpec {
     /// max(0, x).
     Relu(relu::Relu),
+    /// The hyperbolic tangent.
+    Tanh(tanh::Tanh),
+    /// Response normalisation across channels.
+    LocalResponseNorm(local_response_norm::LocalResponseNorm),
+    /// Response normalisation within a map.
+    MapResponseNorm(map_response_norm::MapResponseNorm),
+    /// The largest element of each window.
+    MaxPool2d(max_pool2d::MaxPool2d),
+    /// The mean of each window.
+    AvgPool2d(avg_pool2d::AvgPool2d),
+    /// Dropout.
+    Dropout(dropout::Dropout),
 }
 
 impl LayerSpec {
@@ -139,6 +160,12 @@ impl LayerSpec {
     pub fn layer(&self) -> &dyn Layer {
         match self {
             Self::Relu(layer) => layer,
+            Self::Tanh(layer) => layer,
+            Self::LocalResponseNorm(layer) => layer,
+            Self::MapResponseNorm(layer) => layer,
+            Self::MaxPool2d(layer) => layer,
+            Self::AvgPool2d(layer) => layer,
+            Self::Dropout(layer) => layer,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Rectified linear unit, y = max(0, x) (paper section 3.1). In place, both ways.
 
-use super::{Layer, Needs};
+use super::{Layer, Needs, rows::rows};
 use crate::lower::{Lower, Tensor};
 use alexnode_core::{
     Result, Shape,
@@ -10,7 +10,8 @@ use alexnode_core::{
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 
-/// y = max(0, x). The gradient passes only where y > 0, so it is 0 at x = 0 (2012 code, neuron.cuh).
+/// y = max(0, x). The gradient passes only where y > 0, so it is 0 at x = 0 (2012 code, neuron.cuh). A NaN stays a NaN, so
+/// that the loss shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Relu {
@@ -18,7 +19,7 @@ pub struct Relu {
     pub name: String,
 }
 
-/// Rows of `c` elements, `ld` elements apart: the pixels of an NHWC tensor or of a tower's half of one.
+/// `rows` rows of `c` elements. `dy_ld` is 0 in the forward pass.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Params {
@@ -33,23 +34,18 @@ struct ReluForward;
 /// dy = y > 0 ? dy : 0. Arguments: y, dy.
 struct ReluBackward;
 
-/// Rows that one task handles: enough work to be worth handing out.
-const ROWS: usize = 512;
-
 impl Kernel for ReluForward {
     type Params = Params;
     const NAME: &'static str = "relu_forward";
     const SOURCE: &'static str = "relu.cu";
     const ACCESS: &'static [Access] = &[Access::ReadWrite];
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
-        let (rows, c, ld) = (p.rows as usize, p.c as usize, p.y_ld as usize);
+        let ld = p.y_ld as usize;
         let y = Shared::new(args.write::<f32>(0));
-        host.parallel(rows.div_ceil(ROWS), &|task, _| {
-            for row in task * ROWS..rows.min((task + 1) * ROWS) {
-                // SAFETY: each row belongs to one task.
-                for v in unsafe { y.range(row * ld, c) } {
-                    *v = v.max(0.0);
-                }
+        rows(host, p.rows as usize, p.c as usize, p.y_ld == p.c, |row, len| {
+            // SAFETY: every row is visited once.
+            for v in unsafe { y.range(row * ld, len) } {
+                *v = if *v <= 0.0 { 0.0 } else { *v };
             }
         });
     }
@@ -61,17 +57,15 @@ impl Kernel for ReluBackward {
     const SOURCE: &'static str = "relu.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::ReadWrite];
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
-        let (rows, c) = (p.rows as usize, p.c as usize);
         let y = args.read::<f32>(0);
         let dy = Shared::new(args.write::<f32>(1));
-        host.parallel(rows.div_ceil(ROWS), &|task, _| {
-            for row in task * ROWS..rows.min((task + 1) * ROWS) {
-                let y = &y[row * p.y_ld as usize..][..c];
-                // SAFETY: each row belongs to one task.
-                let dy = unsafe { dy.range(row * p.dy_ld as usize, c) };
-                for (d, y) in dy.iter_mut().zip(y) {
-                    *d = if *y > 0.0 { *d } else { 0.0 };
-                }
+        let contiguous = p.y_ld == p.c && p.dy_ld == p.c;
+        rows(host, p.rows as usize, p.c as usize, contiguous, |row, len| {
+            let y = &y[row * p.y_ld as usize..][..len];
+            // SAFETY: every row is visited once.
+            let dy = unsafe { dy.range(row * p.dy_ld as usize, len) };
+            for (d, y) in dy.iter_mut().zip(y) {
+                *d = if *y > 0.0 { *d } else { 0.0 };
             }
         });
     }

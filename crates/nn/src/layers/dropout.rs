@@ -1,0 +1,158 @@
+//! Dropout (paper section 4.2). In place, both ways.
+
+use super::{Layer, Needs, rows::share};
+use crate::lower::{Lower, Tensor};
+use alexnode_core::{
+    Error, Result, Shape, StepState,
+    host::{Host, Shared},
+    kernel::{Access, Args, Kernel},
+    rng::{Purpose, Stream, uniform},
+};
+use bytemuck::{Pod, Zeroable};
+use serde::{Deserialize, Serialize};
+
+/// In training each element is kept with probability 1 - p.
+///
+/// The paper and the 2012 code keep its value and multiply all elements by 1 - p in evaluation; with `inverted` (Caffe, PyTorch) a kept
+/// element is divided by 1 - p in training and evaluation changes nothing. Backward draws the same mask again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Dropout {
+    /// The layer's name.
+    pub name: String,
+    /// Probability of dropping an element: 0 <= p < 1; the paper: 0.5.
+    pub p: f32,
+    /// Whether training, not evaluation, makes up for the dropped elements.
+    #[serde(default)]
+    pub inverted: bool,
+}
+
+/// `batch` samples of `pixels x c`, the channels from `first` on of `total`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Params {
+    batch: i32,
+    pixels: i32,
+    c: i32,
+    ld: i32,
+    first: i32,
+    total: i32,
+    /// Index of the layer in the network.
+    layer: u32,
+    p: f32,
+    /// Of the elements that stay.
+    scale: f32,
+}
+
+/// x = keep ? x * scale : 0, forward and backward. An element is kept where its uniform number is not below p; that is word
+/// e % 4 of (e / 4, sample id, epoch), e = pixel * total channels + channel. Arguments: state, ids, x.
+struct DropoutMask;
+/// x = x * scale. Arguments: x.
+struct DropoutScale;
+
+impl Kernel for DropoutMask {
+    type Params = Params;
+    const NAME: &'static str = "dropout_mask";
+    const SOURCE: &'static str = "dropout.cu";
+    const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::ReadWrite];
+    fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
+        let state = StepState::of(args.read(0));
+        let ids = args.read::<u32>(1);
+        let x = Shared::new(args.write::<f32>(2));
+        let stream = Stream::new(state.seed(), Purpose::Dropout, p.layer);
+        let (pixels, c, ld) = (p.pixels as usize, p.c as usize, p.ld as usize);
+        share(host, p.batch as usize * pixels, 4 * c, |rows| {
+            for row in rows {
+                let (id, pixel) = (ids[row / pixels], row % pixels);
+                let first = pixel * p.total as usize + p.first as usize;
+                // SAFETY: every row is visited once.
+                let x = unsafe { x.range(row * ld, c) };
+                let mut words = [0; 4];
+                for (i, v) in x.iter_mut().enumerate() {
+                    let element = first + i;
+                    if i == 0 || element.is_multiple_of(4) {
+                        words = stream.words((element / 4) as u32, id, state.epoch);
+                    }
+                    *v = if uniform(words[element % 4]) >= p.p { *v * p.scale } else { 0.0 };
+                }
+            }
+        });
+    }
+}
+
+impl Kernel for DropoutScale {
+    type Params = Params;
+    const NAME: &'static str = "dropout_scale";
+    const SOURCE: &'static str = "dropout.cu";
+    const ACCESS: &'static [Access] = &[Access::ReadWrite];
+    fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
+        let x = Shared::new(args.write::<f32>(0));
+        super::rows::rows(host, (p.batch * p.pixels) as usize, p.c as usize, p.ld == p.c, |row, len| {
+            // SAFETY: every row is visited once.
+            for v in unsafe { x.range(row * p.ld as usize, len) } {
+                *v *= p.scale;
+            }
+        });
+    }
+}
+
+impl Dropout {
+    fn mask(&self, cx: &mut Lower<'_>, x: Tensor) {
+        if self.p == 0.0 {
+            return;
+        }
+        let params = Params {
+            batch: x.batch as i32,
+            pixels: x.shape.pixels() as i32,
+            c: x.shape.c as i32,
+            ld: x.ld as i32,
+            first: cx.part.start as i32,
+            total: cx.part.total as i32,
+            layer: cx.layer,
+            p: self.p,
+            scale: if self.inverted { 1.0 / (1.0 - self.p) } else { 1.0 },
+        };
+        cx.launch::<DropoutMask>(params, &[cx.state(), cx.ids(), x.arg()]);
+    }
+}
+
+impl Layer for Dropout {
+    fn kind(&self) -> &'static str {
+        "Dropout"
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn output(&self, input: Shape) -> Result<Shape> {
+        if !(0.0..1.0).contains(&self.p) {
+            return Err(Error::usage(format!("p must be at least 0 and less than 1, got {}", self.p)));
+        }
+        Ok(input)
+    }
+    fn needs(&self) -> Needs {
+        Needs { input: false, output: false }
+    }
+    fn elementwise(&self) -> bool {
+        true
+    }
+    fn forward(&self, cx: &mut Lower<'_>) {
+        let y = cx.y;
+        if cx.train {
+            self.mask(cx, y);
+        } else if !self.inverted && self.p > 0.0 {
+            let params = Params {
+                batch: y.batch as i32,
+                pixels: y.shape.pixels() as i32,
+                c: y.shape.c as i32,
+                ld: y.ld as i32,
+                scale: 1.0 - self.p,
+                ..Params::zeroed()
+            };
+            cx.launch::<DropoutScale>(params, &[y.arg()]);
+        }
+    }
+    fn backward(&self, cx: &mut Lower<'_>) {
+        let dy = cx.dy();
+        self.mask(cx, dy);
+    }
+}

@@ -1,0 +1,283 @@
+//! Local response normalisation across channels (paper section 3.3; 2012 code: `cmrnorm`).
+
+use super::{
+    Layer, Needs, Reads, check_groups, reads_by_groups,
+    response_norm::{Curve, check, sum_windows, yes},
+    rows::share,
+};
+use crate::lower::Lower;
+use alexnode_core::{
+    Error, Result, Shape,
+    host::{Host, Shared},
+    kernel::{Access, Args, Kernel},
+};
+use bytemuck::{Pod, Zeroable};
+use multiversion::multiversion;
+use serde::{Deserialize, Serialize};
+
+/// y_i = x_i s_i^-beta, s_i = k + a * sum of x_j^2 over j in W(i).
+///
+/// W(i) holds the `size` channels from i - floor(size / 2) on, clipped to the group of i (with `groups` 2, to the tower). `a` is
+/// `alpha / size` (2012 code, layer.py; Caffe, PyTorch) or, with `alphaDividedBySize` false, `alpha` (the paper's formula).
+/// The paper uses size 5, k 2, alpha 1e-4, beta 0.75.
+///
+/// Gradient: dx_i = dy_i s_i^-beta - 2 a beta x_i * sum of dy_j x_j s_j^(-beta - 1) over the j with i in W(j).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LocalResponseNorm {
+    /// The layer's name.
+    pub name: String,
+    /// Channels in a window.
+    pub size: usize,
+    /// The constant in s; more than 0.
+    pub k: f32,
+    /// The weight of the squares.
+    pub alpha: f32,
+    /// The exponent; 0.75 is the fast one.
+    pub beta: f32,
+    /// Whether `alpha` is divided by `size`.
+    #[serde(default = "yes")]
+    pub alpha_divided_by_size: bool,
+    /// Groups of channels which do not see each other.
+    #[serde(default = "one")]
+    pub groups: usize,
+}
+
+const fn one() -> usize {
+    1
+}
+
+/// Channels that a group may have: a task keeps a pixel's group on its stack.
+const MAX_GROUP: usize = 4096;
+
+/// `rows` pixels. x (and dx) has `c` channels in groups of `group`; y (and dy) are those from `first` to `first + count`, so that a
+/// tower which has gathered all channels computes its own; backward then gives those outputs' share of the whole dx.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Params {
+    rows: i32,
+    c: i32,
+    group: i32,
+    first: i32,
+    count: i32,
+    size: i32,
+    x_ld: i32,
+    /// Of y forward, of dy backward.
+    y_ld: i32,
+    /// Backward only.
+    dx_ld: i32,
+    k: f32,
+    alpha: f32,
+    beta: f32,
+}
+
+impl Params {
+    fn curve(&self) -> Curve {
+        Curve { k: self.k, alpha: self.alpha, beta: self.beta }
+    }
+    /// First and last + 1 channel of each group.
+    fn groups(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let group = self.group as usize;
+        (0..self.c as usize / group).map(move |g| (g * group, (g + 1) * group))
+    }
+    /// The channels of `lo..hi` that y has.
+    fn outputs(&self, lo: usize, hi: usize) -> (usize, usize) {
+        let (first, end) = (self.first as usize, (self.first + self.count) as usize);
+        let from = lo.max(first);
+        (from, hi.min(end).max(from))
+    }
+}
+
+/// Arguments: x, y.
+struct LocalResponseNormForward;
+/// Recomputes s rather than keeping it. Arguments: x, dy, dx.
+struct LocalResponseNormBackward;
+
+impl Kernel for LocalResponseNormForward {
+    type Params = Params;
+    const NAME: &'static str = "local_response_norm_forward";
+    const SOURCE: &'static str = "local_response_norm.cu";
+    const ACCESS: &'static [Access] = &[Access::Read, Access::Write];
+    fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
+        let x = args.read::<f32>(0);
+        let y = Shared::new(args.write::<f32>(1));
+        let (x_ld, y_ld) = (p.x_ld as usize, p.y_ld as usize);
+        share(host, p.rows as usize, p.c as usize, |rows| {
+            let mut scratch = [[0.0; MAX_GROUP]; 2];
+            for row in rows {
+                // SAFETY: every row is visited once.
+                let y = unsafe { y.range(row * y_ld, p.count as usize) };
+                forward(p, &x[row * x_ld..][..p.c as usize], y, &mut scratch);
+            }
+        });
+    }
+}
+
+impl Kernel for LocalResponseNormBackward {
+    type Params = Params;
+    const NAME: &'static str = "local_response_norm_backward";
+    const SOURCE: &'static str = "local_response_norm.cu";
+    const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write];
+    fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
+        let (x, dy) = (args.read::<f32>(0), args.read::<f32>(1));
+        let dx = Shared::new(args.write::<f32>(2));
+        let (x_ld, dy_ld, dx_ld) = (p.x_ld as usize, p.y_ld as usize, p.dx_ld as usize);
+        let c = p.c as usize;
+        share(host, p.rows as usize, c, |rows| {
+            let mut scratch = [[0.0; MAX_GROUP]; 3];
+            for row in rows {
+                // SAFETY: every row is visited once.
+                let dx = unsafe { dx.range(row * dx_ld, c) };
+                backward(p, &x[row * x_ld..][..c], &dy[row * dy_ld..][..p.count as usize], dx, &mut scratch);
+            }
+        });
+    }
+}
+
+/// One pixel forward.
+#[multiversion(targets("x86_64+avx2"))]
+fn forward(p: &Params, x: &[f32], y: &mut [f32], scratch: &mut [[f32; MAX_GROUP]; 2]) {
+    if p.beta == Curve::PAPER_BETA {
+        forward_as::<true>(p, x, y, scratch)
+    } else {
+        forward_as::<false>(p, x, y, scratch)
+    }
+}
+
+#[inline(always)]
+fn forward_as<const PAPER: bool>(p: &Params, x: &[f32], y: &mut [f32], scratch: &mut [[f32; MAX_GROUP]; 2]) {
+    let (size, curve) = (p.size as usize, p.curve());
+    let before = size / 2;
+    let [squares, sums] = scratch;
+    for (lo, hi) in p.groups() {
+        let (from, to) = p.outputs(lo, hi);
+        if from == to {
+            continue;
+        }
+        // The channels that the windows of from..to see.
+        let (left, right) = (from.saturating_sub(before).max(lo), hi.min(to + size - 1 - before));
+        let n = right - left;
+        for (square, x) in squares[..n].iter_mut().zip(&x[left..right]) {
+            *square = x * x;
+        }
+        sum_windows(&squares[..n], size, before, &mut sums[..n]);
+        let y = &mut y[from - p.first as usize..][..to - from];
+        for ((y, x), sum) in y.iter_mut().zip(&x[from..to]).zip(&sums[from - left..]) {
+            *y = x * curve.power::<PAPER>(curve.s(*sum));
+        }
+    }
+}
+
+/// One pixel backward.
+#[multiversion(targets("x86_64+avx2"))]
+fn backward(p: &Params, x: &[f32], dy: &[f32], dx: &mut [f32], scratch: &mut [[f32; MAX_GROUP]; 3]) {
+    if p.beta == Curve::PAPER_BETA {
+        backward_as::<true>(p, x, dy, dx, scratch)
+    } else {
+        backward_as::<false>(p, x, dy, dx, scratch)
+    }
+}
+
+#[inline(always)]
+fn backward_as<const PAPER: bool>(
+    p: &Params,
+    x: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    scratch: &mut [[f32; MAX_GROUP]; 3],
+) {
+    let (size, curve) = (p.size as usize, p.curve());
+    let (before, slope) = (size / 2, curve.slope());
+    let [squares, sums, terms] = scratch;
+    for (lo, hi) in p.groups() {
+        let n = hi - lo;
+        let (x, dx) = (&x[lo..hi], &mut dx[lo..hi]);
+        let (from, to) = p.outputs(lo, hi);
+        if from == to {
+            dx.fill(0.0);
+            continue;
+        }
+        let (squares, sums, terms) = (&mut squares[..n], &mut sums[..n], &mut terms[..n]);
+        for (square, x) in squares.iter_mut().zip(x) {
+            *square = x * x;
+        }
+        sum_windows(squares, size, before, sums);
+        // dx = dy s^-beta, terms = dy x s^(-beta - 1); both are 0 for the outputs of the other tower.
+        for outside in [0..from - lo, to - lo..n] {
+            dx[outside.clone()].fill(0.0);
+            terms[outside].fill(0.0);
+        }
+        let own = from - lo..to - lo;
+        let dy = &dy[from - p.first as usize..][..to - from];
+        let inputs = x[own.clone()].iter().zip(dy).zip(&sums[own.clone()]);
+        for ((dx, term), ((x, dy), sum)) in dx[own.clone()].iter_mut().zip(&mut terms[own]).zip(inputs) {
+            let s = curve.s(*sum);
+            let direct = dy * curve.power::<PAPER>(s);
+            *dx = direct;
+            *term = direct * x / s;
+        }
+        // i lies in W(j) for the j from i - (size - 1 - before) on: the mirrored window.
+        sum_windows(terms, size, size - 1 - before, sums);
+        for ((dx, x), sum) in dx.iter_mut().zip(x).zip(&*sums) {
+            *dx -= slope * x * sum;
+        }
+    }
+}
+
+impl LocalResponseNorm {
+    fn params(&self, cx: &Lower<'_>, y_ld: usize, dx_ld: usize) -> Params {
+        let x = cx.x;
+        // Either all channels of the layer were gathered, or x and y are the slot's own.
+        let first = if x.shape.c == cx.part.total { cx.part.start } else { 0 };
+        Params {
+            rows: x.rows() as i32,
+            c: x.shape.c as i32,
+            group: (cx.part.total / self.groups) as i32,
+            first: first as i32,
+            count: cx.part.channels as i32,
+            size: self.size as i32,
+            x_ld: x.ld as i32,
+            y_ld: y_ld as i32,
+            dx_ld: dx_ld as i32,
+            k: self.k,
+            alpha: if self.alpha_divided_by_size { self.alpha / self.size as f32 } else { self.alpha },
+            beta: self.beta,
+        }
+    }
+}
+
+impl Layer for LocalResponseNorm {
+    fn kind(&self) -> &'static str {
+        "LocalResponseNorm"
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn output(&self, input: Shape) -> Result<Shape> {
+        check(self.size, self.k, self.alpha, self.beta)?;
+        check_groups(input.c, self.groups, "input")?;
+        if input.c / self.groups > MAX_GROUP {
+            return Err(Error::shape(format!(
+                "{} channels in a group, at most {MAX_GROUP} are supported",
+                input.c / self.groups
+            ))
+            .hint("use more groups"));
+        }
+        Ok(input)
+    }
+    fn reads(&self, towers: usize) -> Result<Reads> {
+        reads_by_groups(self.groups, towers)
+    }
+    fn needs(&self) -> Needs {
+        Needs { input: true, output: false }
+    }
+    fn forward(&self, cx: &mut Lower<'_>) {
+        let (x, y) = (cx.x, cx.y);
+        cx.launch::<LocalResponseNormForward>(self.params(cx, y.ld, 0), &[x.arg(), y.arg()]);
+    }
+    fn backward(&self, cx: &mut Lower<'_>) {
+        let Some(dx) = cx.dx() else { return };
+        let (x, dy) = (cx.x, cx.dy());
+        cx.launch::<LocalResponseNormBackward>(self.params(cx, dy.ld, dx.ld), &[x.arg(), dy.arg(), dx.arg()]);
+    }
+}

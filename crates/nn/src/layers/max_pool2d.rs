@@ -1,0 +1,239 @@
+//! Max pooling (paper section 3.4).
+
+use super::{
+    Layer, Needs,
+    pool::{self, PoolParams, block, channel_blocks},
+    response_norm::yes,
+    rows::share,
+};
+use crate::lower::Lower;
+use alexnode_core::{
+    Error, Result, Shape, Window,
+    host::{Host, Shared},
+    kernel::{Access, Args, Kernel},
+};
+use multiversion::multiversion;
+use serde::{Deserialize, Serialize};
+
+/// The largest element of each window, per channel; windows are clipped to the image.
+///
+/// The gradient goes to that element, on ties to the first in scan order (the 2012 code gives it to all of them). A NaN in a
+/// window wins, so that the loss shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MaxPool2d {
+    /// The layer's name.
+    pub name: String,
+    /// Width and height of the window, at most 16.
+    pub kernel_size: usize,
+    /// Step between windows; smaller than `kernelSize`: overlapping pooling.
+    pub stride: usize,
+    /// Pixels before the first row and column; never the maximum.
+    #[serde(default)]
+    pub padding: usize,
+    /// Whether a last, incomplete window counts (2012 code), or is dropped.
+    #[serde(default = "yes")]
+    pub ceil_mode: bool,
+}
+
+/// What a byte can tell apart: 16 x 16 places in a window.
+const MAX_SIZE: usize = 16;
+
+/// Also keeps, for each element of y, its place in its window (row * size + column). Arguments: x, y, places (u8, compact).
+struct MaxPool2dForward;
+/// Without places, for evaluation. Arguments: x, y.
+struct MaxPool2dInference;
+/// Each element of dx collects from the windows that chose it. Arguments: places, dy, dx.
+struct MaxPool2dBackward;
+
+impl Kernel for MaxPool2dForward {
+    type Params = PoolParams;
+    const NAME: &'static str = "max_pool2d_forward";
+    const SOURCE: &'static str = "max_pool2d.cu";
+    const ACCESS: &'static [Access] = &[Access::Read, Access::Write, Access::Write];
+    fn run(p: &PoolParams, args: &Args<'_>, host: &dyn Host) {
+        let x = args.read::<f32>(0);
+        let (y, places) = (Shared::new(args.write::<f32>(1)), Shared::new(args.write::<u8>(2)));
+        let (q, c, ld) = (p.q as usize, p.c as usize, p.y_ld as usize);
+        share(host, (p.batch * p.p) as usize, p.work(), |rows| {
+            for row in rows {
+                // SAFETY: every row of y is visited once.
+                let y = unsafe { y.range(row * q * ld, (q - 1) * ld + c) };
+                // SAFETY: as above.
+                forward(p, x, y, Some(unsafe { places.range(row * q * c, q * c) }), row);
+            }
+        });
+    }
+}
+
+impl Kernel for MaxPool2dInference {
+    type Params = PoolParams;
+    const NAME: &'static str = "max_pool2d_inference";
+    const SOURCE: &'static str = "max_pool2d.cu";
+    const ACCESS: &'static [Access] = &[Access::Read, Access::Write];
+    fn run(p: &PoolParams, args: &Args<'_>, host: &dyn Host) {
+        let x = args.read::<f32>(0);
+        let y = Shared::new(args.write::<f32>(1));
+        let (q, c, ld) = (p.q as usize, p.c as usize, p.y_ld as usize);
+        share(host, (p.batch * p.p) as usize, p.work(), |rows| {
+            for row in rows {
+                // SAFETY: every row of y is visited once.
+                forward(p, x, unsafe { y.range(row * q * ld, (q - 1) * ld + c) }, None, row);
+            }
+        });
+    }
+}
+
+impl Kernel for MaxPool2dBackward {
+    type Params = PoolParams;
+    const NAME: &'static str = "max_pool2d_backward";
+    const SOURCE: &'static str = "max_pool2d.cu";
+    const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write];
+    fn run(p: &PoolParams, args: &Args<'_>, host: &dyn Host) {
+        let (places, dy) = (args.read::<u8>(0), args.read::<f32>(1));
+        let dx = Shared::new(args.write::<f32>(2));
+        let (w, c, ld) = (p.w as usize, p.c as usize, p.x_ld as usize);
+        share(host, (p.batch * p.h) as usize, w * c * 4, |rows| {
+            for row in rows {
+                // SAFETY: every row of dx is visited once.
+                backward(p, places, dy, unsafe { dx.range(row * w * ld, (w - 1) * ld + c) }, row);
+            }
+        });
+    }
+}
+
+/// Row `row` of all images' rows of y.
+#[multiversion(targets("x86_64+avx2"))]
+fn forward(p: &PoolParams, x: &[f32], y: &mut [f32], mut places: Option<&mut [u8]>, row: usize) {
+    let (image, p_row, c) = (row / p.p as usize, row % p.p as usize, p.c as usize);
+    for q in 0..p.q as usize {
+        let y = &mut y[q * p.y_ld as usize..][..c];
+        let places = places.as_mut().map(|places| &mut places[q * c..][..c]);
+        forward_pixel(p, x, y, places, image, p_row, q);
+    }
+}
+
+#[inline(always)]
+fn forward_pixel(
+    p: &PoolParams,
+    x: &[f32],
+    y: &mut [f32],
+    mut places: Option<&mut [u8]>,
+    image: usize,
+    p_row: usize,
+    q: usize,
+) {
+    let c = y.len();
+    channel_blocks!(c, forward_block(p, x, y, &mut places, image, p_row, q));
+}
+
+#[inline(always)]
+fn forward_block<const N: usize>(
+    p: &PoolParams,
+    x: &[f32],
+    y: &mut [f32],
+    places: &mut Option<&mut [u8]>,
+    image: usize,
+    p_row: usize,
+    q: usize,
+    c: usize,
+) {
+    let (vertical, horizontal) = (p.vertical(), p.horizontal());
+    let (hs, ws) = (vertical.pixels(p_row), horizontal.pixels(q));
+    let place = |h, w| (vertical.place(p_row, h) * p.size as usize + horizontal.place(q, w)) as u32;
+    let (mut best, mut at) = ([f32::NEG_INFINITY; N], [place(hs.start, ws.start); N]);
+    for h in hs {
+        for w in ws.clone() {
+            let x = block::<N, _>(x, ((image * p.h as usize + h) * p.w as usize + w) * p.x_ld as usize + c);
+            let here = place(h, w);
+            for i in 0..N {
+                let take = x[i] > best[i] || x[i].is_nan();
+                best[i] = if take { x[i] } else { best[i] };
+                at[i] = if take { here } else { at[i] };
+            }
+        }
+    }
+    y[c..c + N].copy_from_slice(&best);
+    if let Some(places) = places {
+        places[c..c + N].copy_from_slice(&at.map(|at| at as u8));
+    }
+}
+
+/// Row `row` of all images' rows of dx.
+#[multiversion(targets("x86_64+avx2"))]
+fn backward(p: &PoolParams, places: &[u8], dy: &[f32], dx: &mut [f32], row: usize) {
+    let (image, h, c) = (row / p.h as usize, row % p.h as usize, p.c as usize);
+    for w in 0..p.w as usize {
+        let dx = &mut dx[w * p.x_ld as usize..][..c];
+        channel_blocks!(c, backward_block(p, places, dy, dx, image, h, w));
+    }
+}
+
+#[inline(always)]
+fn backward_block<const N: usize>(
+    p: &PoolParams,
+    places: &[u8],
+    dy: &[f32],
+    dx: &mut [f32],
+    image: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+) {
+    let (vertical, horizontal) = (p.vertical(), p.horizontal());
+    let mut sum = [0.0; N];
+    for p_row in vertical.windows(h) {
+        for q in horizontal.windows(w) {
+            let pixel = (image * p.p as usize + p_row) * p.q as usize + q;
+            let here = (vertical.place(p_row, h) * p.size as usize + horizontal.place(q, w)) as u8;
+            let places = block::<N, _>(places, pixel * p.c as usize + c);
+            let dy = block::<N, _>(dy, pixel * p.y_ld as usize + c);
+            for i in 0..N {
+                sum[i] += if places[i] == here { dy[i] } else { 0.0 };
+            }
+        }
+    }
+    dx[c..c + N].copy_from_slice(&sum);
+}
+
+impl MaxPool2d {
+    fn window(&self) -> Window {
+        Window { size: self.kernel_size, stride: self.stride, padding: self.padding, ceil: self.ceil_mode }
+    }
+}
+
+impl Layer for MaxPool2d {
+    fn kind(&self) -> &'static str {
+        "MaxPool2d"
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn output(&self, input: Shape) -> Result<Shape> {
+        if self.kernel_size > MAX_SIZE {
+            return Err(Error::usage(format!("kernelSize {} is larger than {MAX_SIZE}", self.kernel_size))
+                .hint("pool twice with smaller windows"));
+        }
+        pool::output(self.window(), input)
+    }
+    fn needs(&self) -> Needs {
+        Needs { input: false, output: false }
+    }
+    fn forward(&self, cx: &mut Lower<'_>) {
+        let (x, y) = (cx.x, cx.y);
+        let params = PoolParams::new(self.window(), &x, &y);
+        if cx.train {
+            let places = cx.saved(y.rows() * y.shape.c);
+            cx.launch::<MaxPool2dForward>(params, &[x.arg(), y.arg(), places]);
+        } else {
+            cx.launch::<MaxPool2dInference>(params, &[x.arg(), y.arg()]);
+        }
+    }
+    fn backward(&self, cx: &mut Lower<'_>) {
+        let dy = cx.dy();
+        let places = cx.saved(dy.rows() * dy.shape.c);
+        let Some(dx) = cx.dx() else { return };
+        let params = PoolParams::new(self.window(), &dx, &dy);
+        cx.launch::<MaxPool2dBackward>(params, &[places, dy.arg(), dx.arg()]);
+    }
+}

@@ -1,0 +1,113 @@
+//! What both response normalisations share: sums over clipped windows, and y = x s^-beta with s = k + alpha * sum.
+
+use alexnode_core::{Error, Result};
+
+/// s = k + alpha * sum, and its powers. `alpha` is the factor in front of the sum, after any division by the window's size.
+#[derive(Clone, Copy, Debug)]
+pub struct Curve {
+    pub k: f32,
+    pub alpha: f32,
+    pub beta: f32,
+}
+
+impl Curve {
+    /// The beta of the paper, whose power needs only square roots.
+    pub const PAPER_BETA: f32 = 0.75;
+
+    #[inline(always)]
+    pub fn s(self, sum: f32) -> f32 {
+        self.k + self.alpha * sum
+    }
+    /// s^-beta; `PAPER` promises that beta is 3/4.
+    #[inline(always)]
+    pub fn power<const PAPER: bool>(self, s: f32) -> f32 {
+        if PAPER {
+            let root = s.sqrt();
+            1.0 / (root * root.sqrt())
+        } else {
+            s.powf(-self.beta)
+        }
+    }
+    /// The factor of the second term of the gradient.
+    pub fn slope(self) -> f32 {
+        2.0 * self.alpha * self.beta
+    }
+}
+
+/// Checks the numbers of a response normalisation.
+pub fn check(size: usize, k: f32, alpha: f32, beta: f32) -> Result<()> {
+    if size == 0 {
+        return Err(Error::usage("size must be at least 1"));
+    }
+    if !(k.is_finite() && k > 0.0) {
+        return Err(Error::usage(format!("k must be a positive number, got {k}")).hint("the paper uses k = 2, Caffe 1"));
+    }
+    if !(alpha.is_finite() && alpha >= 0.0 && beta.is_finite() && beta >= 0.0) {
+        return Err(Error::usage(format!("alpha and beta must not be negative, got {alpha} and {beta}")));
+    }
+    Ok(())
+}
+
+/// `sums[i]` = sum of `values[i - before ..= i - before + size - 1]`, clipped to the slice, from left to right.
+#[inline(always)]
+pub fn sum_windows(values: &[f32], size: usize, before: usize, sums: &mut [f32]) {
+    match size {
+        3 => sum_windows_of::<3>(values, before, sums),
+        5 => sum_windows_of::<5>(values, before, sums),
+        9 => sum_windows_of::<9>(values, before, sums),
+        _ => sum_shifted(values, size, before, 1, sums),
+    }
+}
+
+/// [`sum_windows`] for a size that the compiler knows: one pass over the windows that are not clipped.
+#[inline(always)]
+fn sum_windows_of<const SIZE: usize>(values: &[f32], before: usize, sums: &mut [f32]) {
+    let n = values.len();
+    let inner = (n + 1).saturating_sub(SIZE);
+    if inner == 0 {
+        return sum_shifted(values, SIZE, before, 1, sums);
+    }
+    let shifted: [&[f32]; SIZE] = std::array::from_fn(|d| &values[d..][..inner]);
+    for (i, sum) in sums[before..][..inner].iter_mut().enumerate() {
+        *sum = shifted.iter().skip(1).fold(shifted[0][i], |sum, v| sum + v[i]);
+    }
+    for i in (0..before).chain(before + inner..n) {
+        sums[i] = values[i.saturating_sub(before)..n.min(i + SIZE - before)].iter().sum();
+    }
+}
+
+/// As [`sum_windows`], of elements that lie `step` apart.
+#[inline(always)]
+pub fn sum_shifted(values: &[f32], size: usize, before: usize, step: usize, sums: &mut [f32]) {
+    let n = values.len();
+    sums.fill(0.0);
+    for d in 0..size {
+        let (to, from) = if d < before { ((before - d) * step, 0) } else { (0, (d - before) * step) };
+        let len = n.saturating_sub(to + from);
+        // An offset beyond the slice contributes nothing.
+        if len > 0 {
+            for (sum, v) in sums[to..][..len].iter_mut().zip(&values[from..][..len]) {
+                *sum += v;
+            }
+        }
+    }
+}
+
+/// As [`sum_windows`], of blocks of `step` elements: for long steps.
+#[inline(always)]
+pub fn sum_blocks(values: &[f32], size: usize, before: usize, step: usize, sums: &mut [f32]) {
+    let n = values.len() / step;
+    for (i, sum) in sums.chunks_exact_mut(step).enumerate() {
+        let (first, end) = (i.saturating_sub(before), n.min(i + size - before));
+        sum.copy_from_slice(&values[first * step..][..step]);
+        for block in first + 1..end {
+            for (s, v) in sum.iter_mut().zip(&values[block * step..][..step]) {
+                *s += v;
+            }
+        }
+    }
+}
+
+pub(super) const fn yes() -> bool {
+    true
+}
