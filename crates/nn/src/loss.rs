@@ -25,7 +25,7 @@ pub struct LossParams {
 /// Loss, errors and gradient of a minibatch.
 ///
 /// Rows below `state.valid`: `dlogits = (softmax - onehot) / valid`, and -ln p(label) and the errors are added to the totals. The
-/// rows after them: `dlogits = 0`. Sets `state.diverged` where the loss of the batch is not finite; a label which is not a class
+/// rows after them: `dlogits = 0`. Sets `state.diverged` where the loss of the batch is not finite (once); a label which is not a class
 /// (the data set allows none) makes it so. Sums run in row order, in f64.
 ///
 /// Arguments: logits, labels (i32), state, totals, dlogits (f32, batch x classes).
@@ -119,8 +119,8 @@ impl Kernel for SoftmaxCrossEntropyTrain {
                 *d /= valid as f32;
             }
         }
-        if !f64::is_finite(batch_loss) {
-            state.diverged = 1;
+        if !f64::is_finite(batch_loss) && state.diverged == 0 {
+            state.diverged = state.step + 1;
             state_bytes[..size_of::<StepState>()].copy_from_slice(bytemuck::bytes_of(&state));
         }
     }
