@@ -5,9 +5,16 @@
 //!
 //! | module | about |
 //! |---|---|
-//! | [`layers`] | one file per layer: its specification, shapes, parameters, kernels and how it lowers to them |
-//! | [`lower`] | what a layer lowers itself with: tensors, values, launches |
 //! | [`network`] | the specification of a network, checked |
+//! | [`layers`] | one file per layer: its specification, shapes, parameters, kernels and how it lowers to them |
+//! | [`augment`], [`loss`], [`sgd`], [`ops`] | the kernels around the layers: input, loss, update, gradient sums |
+//! | [`lower`] | what a layer lowers itself with: tensors, values, launches |
+//! | [`plan`] | a network placed on slots and lowered to operations on planned memory |
+//! | [`resident`] | what resides on the slots between steps |
+//! | [`parameter`] | parameter tensors outside of any slot: initial values, shares of towers, order of axes in files |
+//! | [`trainer`] | steps, evaluations, diagnoses |
+//! | [`checkpoint`] | files of weights and momentum |
+//! | [`testing`] | naive f64 references, and a probe for single layers |
 
 pub mod augment;
 pub mod checkpoint;

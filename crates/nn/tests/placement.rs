@@ -14,7 +14,9 @@ fn losses(trainer: &mut Trainer) -> Vec<f64> {
     let mut losses = Vec::new();
     for step in 0..20 {
         let mut source = Noise { next: step % 6, ..Noise::new(BATCH) };
-        let report = trainer.run(&mut source, &segment(step as u32 / 6, step % 6, step as u32, 1, 0.02), &AtomicBool::new(false)).unwrap();
+        let report = trainer
+            .run(&mut source, &segment(step as u32 / 6, step % 6, step as u32, 1, 0.02), &AtomicBool::new(false))
+            .unwrap();
         losses.push(report.loss);
     }
     losses

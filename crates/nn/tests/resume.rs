@@ -63,11 +63,17 @@ fn a_loss_that_is_not_finite_stops_all_updates_and_names_the_layer() {
         let error = trainer.run(&mut Noise { next: 3, ..Noise::new(BATCH) }, &after, &cancel).unwrap_err();
         assert_eq!(error.code(), ErrorCode::Diverged);
         assert_eq!(trainer.diverged().unwrap(), Some(3));
-        assert!(format!("{:?}", tensors(&mut trainer)) == format!("{ruined:?}"), "{slots} slots: something was learnt after the failure");
+        assert!(
+            format!("{:?}", tensors(&mut trainer)) == format!("{ruined:?}"),
+            "{slots} slots: something was learnt after the failure"
+        );
         let batch = Noise { next: 3, ..Noise::new(BATCH) }.next().unwrap().unwrap();
         let error = trainer.diagnose(&after, &batch).unwrap();
         assert!(error.code() == ErrorCode::Diverged && error.message().contains("step 3"), "{error}");
-        assert!(["conv", "fc", "relu", "lrn", "norm", "tanh"].iter().any(|name| error.message().contains(name)), "{error}");
+        assert!(
+            ["conv", "fc", "relu", "lrn", "norm", "tanh"].iter().any(|name| error.message().contains(name)),
+            "{error}"
+        );
     }
 }
 

@@ -66,7 +66,10 @@ impl BatchSource for Noise {
         let ids: Vec<u32> = (0..self.batch).map(|i| (self.next * self.batch + i) as u32).collect();
         self.next += 1;
         let stream = Stream::new(99, Purpose::Generate, 0);
-        let pixels = ids.iter().flat_map(|&id| (0..SIZE * SIZE * 3).map(move |i| stream.words(i as u32 / 16, id, 0)[0] as u8)).collect();
+        let pixels = ids
+            .iter()
+            .flat_map(|&id| (0..SIZE * SIZE * 3).map(move |i| stream.words(i as u32 / 16, id, 0)[0] as u8))
+            .collect();
         Ok(Some(Batch { pixels, labels: ids.iter().map(|id| (id % CLASSES as u32) as i32).collect(), ids, valid }))
     }
     fn recycle(&mut self, _: Batch) {}
