@@ -1,1 +1,3 @@
 //! Data sets, decoding, resizing, loader threads: the only home of image codecs.
+
+pub mod generated;
