@@ -44,6 +44,8 @@ export interface Recipe {
   biasSchedule?: ScheduleSpec;
   /** Factors on both rates of single layers (`{ conv1: 0.1 }`), or on the rates of its weights and biases apart. */
   layerRates?: Record<string, number | RatePair>;
+  /** Layers whose weight rate moves by a schedule of its own instead of `schedule`; the rates of their biases are as elsewhere. */
+  layerSchedules?: Record<string, ScheduleSpec>;
   /** From the given epoch on the layer's rates are 0: no update, no decay (`{ conv1: 72 }`). */
   freezeAt?: Record<string, number>;
   /** Standard deviation of the colour noise, in units of the data's principal components; 0 = off, 0.1 in the paper. */

@@ -20,6 +20,7 @@ use alexnode_core::{
 use memory::Memory;
 use slot::{Command, INLINE_UPLOAD, Rows, Slot};
 use std::{ptr, sync::Arc};
+pub use memory::processor;
 pub use workers::Workers;
 
 /// The processor, divided into one or two slots.
@@ -42,6 +43,19 @@ impl CpuBackend {
     /// # Errors
     /// `ERR_USAGE` where `slots` or `threads` is 0; `ERR_DEVICE` where the system refuses threads.
     pub fn new(slots: usize, threads: Option<usize>) -> Result<Self> {
+        let workers = Self::workers(slots, threads)?;
+        let plural = if workers == 1 { "" } else { "s" };
+        let description = format!("{}, {workers} thread{plural}", memory::processor());
+        let info = SlotInfo { device: DeviceName::Cpu, description, workers };
+        let started: Result<Vec<Slot>> = (0..slots).map(|index| Slot::start(index, workers)).collect();
+        Ok(Self { slots: started?, infos: vec![info; slots], buffers: Vec::new() })
+    }
+
+    /// How many workers each slot of [`new`](Self::new) has.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` where `slots` or `threads` is 0.
+    pub fn workers(slots: usize, threads: Option<usize>) -> Result<usize> {
         if slots == 0 || slots > u8::MAX as usize {
             return Err(Error::usage(format!("a backend needs 1 to {} devices, got {slots}", u8::MAX)));
         }
@@ -49,12 +63,7 @@ impl CpuBackend {
             return Err(Error::usage("0 threads cannot compute").hint("leave `threads` out to use every processor"));
         }
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = (threads.unwrap_or_else(available) / slots).max(1);
-        let plural = if workers == 1 { "" } else { "s" };
-        let description = format!("{}, {workers} thread{plural}", memory::processor());
-        let info = SlotInfo { device: DeviceName::Cpu, description, workers };
-        let started: Result<Vec<Slot>> = (0..slots).map(|index| Slot::start(index, workers)).collect();
-        Ok(Self { slots: started?, infos: vec![info; slots], buffers: Vec::new() })
+        Ok((threads.unwrap_or_else(available) / slots).max(1))
     }
 
     /// The address of `view`, which must lie in a live buffer.
