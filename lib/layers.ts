@@ -175,7 +175,8 @@ export const he = (): Init => ({ type: 'he' });
 export const xavier = (): Init => ({ type: 'xavier' });
 
 /** The options of a layer: its spec without type and name; the initialisation may be left out. */
-type Options<S extends LayerSpec> = Omit<S, 'type' | 'name' | 'weightInit'> & Partial<Pick<S, Extract<'weightInit', keyof S>>>;
+type Options<S extends LayerSpec> = Omit<S, 'type' | 'name' | 'weightInit'> &
+  Partial<Pick<S, Extract<'weightInit', keyof S>>>;
 
 /** A convolution, by default initialised by `he()`. */
 export function conv2d(name: string, options: Options<Conv2dSpec>): Conv2dSpec {
@@ -203,7 +204,10 @@ export function tanh(name: string): TanhSpec {
 }
 
 /** Normalisation across channels; by default with the paper's size 5, k 2, alpha 1e-4, beta 0.75. */
-export function localResponseNorm(name: string, options: Partial<Options<LocalResponseNormSpec>> = {}): LocalResponseNormSpec {
+export function localResponseNorm(
+  name: string,
+  options: Partial<Options<LocalResponseNormSpec>> = {},
+): LocalResponseNormSpec {
   return { type: 'localResponseNorm', name, size: 5, k: 2, alpha: 1e-4, beta: 0.75, ...options };
 }
 

@@ -22,7 +22,14 @@ const INPUT: InputSpec = { imageSize: 256, cropSize: 224, flip: true, noiseDivis
 const DECAY = { weightDecay: 0.0005 };
 
 /** What all have in common (paper, section 5): batch 128, momentum 0.9, rate 0.01, colour noise 0.1; biases learn twice as fast. */
-const COMMON = { batch: 128, momentum: 0.9, lr: 0.01, biasLr: 0.02, colourNoise: 0.1, augment: true } satisfies Partial<Recipe>;
+const COMMON = {
+  batch: 128,
+  momentum: 0.9,
+  lr: 0.01,
+  biasLr: 0.02,
+  colourNoise: 0.1,
+  augment: true,
+} satisfies Partial<Recipe>;
 
 /** The unattended form of the manual drops, as the 2012 code's later nets and cuda-convnet2 train: 90 epochs in four parts. */
 const UNATTENDED: Recipe = {
@@ -54,20 +61,47 @@ export function paper({ classes }: PresetOptions): Preset {
     relu('relu1'),
     localResponseNorm('lrn1'),
     maxPool2d('pool1'),
-    conv2d('conv2', { outChannels: 256, kernelSize: 5, padding: 2, groups: 2, weightInit: normal(0.01), biasInit: 1, ...DECAY }),
+    conv2d('conv2', {
+      outChannels: 256,
+      kernelSize: 5,
+      padding: 2,
+      groups: 2,
+      weightInit: normal(0.01),
+      biasInit: 1,
+      ...DECAY,
+    }),
     relu('relu2'),
     localResponseNorm('lrn2'),
     maxPool2d('pool2'),
     conv2d('conv3', { outChannels: 384, kernelSize: 3, padding: 1, weightInit: normal(0.03), biasInit: 0, ...DECAY }),
     relu('relu3'),
-    conv2d('conv4', { outChannels: 384, kernelSize: 3, padding: 1, groups: 2, weightInit: normal(0.03), biasInit: 1, ...DECAY }),
+    conv2d('conv4', {
+      outChannels: 384,
+      kernelSize: 3,
+      padding: 1,
+      groups: 2,
+      weightInit: normal(0.03),
+      biasInit: 1,
+      ...DECAY,
+    }),
     relu('relu4'),
-    conv2d('conv5', { outChannels: 256, kernelSize: 3, padding: 1, groups: 2, weightInit: normal(0.03), biasInit: 1, ...DECAY }),
+    conv2d('conv5', {
+      outChannels: 256,
+      kernelSize: 3,
+      padding: 1,
+      groups: 2,
+      weightInit: normal(0.03),
+      biasInit: 1,
+      ...DECAY,
+    }),
     relu('relu5'),
     maxPool2d('pool5'),
     ...classifier(classes),
   ];
-  return { network: { name: 'paper', classes, input: INPUT, layers }, recipe: { ...UNATTENDED, colourNoiseOffAt: 0.7 } };
+  return {
+    network: { name: 'paper', classes, input: INPUT, layers },
+    recipe: { ...UNATTENDED, colourNoiseOffAt: 0.7 },
+  };
 }
 
 /** How a net of the 145 family differs from net 145. */
@@ -91,7 +125,10 @@ function net145({ name, channels = [96, 256, 384, 384, 256], columns = 2, normal
     const groups = columns;
     const pool = (name: string) => maxPool2d(name, { kernelSize: overlap ? 3 : 2, stride: 2 });
     const norm1 = [localResponseNorm('lrn1', { groups })];
-    const norm2 = [localResponseNorm('lrn2', { groups }), mapResponseNorm('cnorm2', { size: 5, k: 1, alpha: 1e-3, beta: 0.75 })];
+    const norm2 = [
+      localResponseNorm('lrn2', { groups }),
+      mapResponseNorm('cnorm2', { size: 5, k: 1, alpha: 1e-3, beta: 0.75 }),
+    ];
     // Without overlap the maps would come out a pixel larger; paddings give fc6 its 6 x 6 back.
     const [padding2, padding5] = overlap ? [2, 1] : [1, 0];
     const layers: LayerSpec[] = [
@@ -99,15 +136,39 @@ function net145({ name, channels = [96, 256, 384, 384, 256], columns = 2, normal
       ...(normalise ? norm1 : []),
       pool('pool1'),
       relu('relu1'),
-      conv2d('conv2', { outChannels: c2, kernelSize: 5, padding: padding2, groups, weightInit: normal(0.01), biasInit: 1, ...DECAY }),
+      conv2d('conv2', {
+        outChannels: c2,
+        kernelSize: 5,
+        padding: padding2,
+        groups,
+        weightInit: normal(0.01),
+        biasInit: 1,
+        ...DECAY,
+      }),
       relu('relu2'),
       ...(normalise ? norm2 : []),
       pool('pool2'),
       conv2d('conv3', { outChannels: c3, kernelSize: 3, padding: 1, weightInit: normal(0.03), biasInit: 0, ...DECAY }),
       relu('relu3'),
-      conv2d('conv4', { outChannels: c4, kernelSize: 3, padding: 1, groups, weightInit: normal(0.03), biasInit: 1, ...DECAY }),
+      conv2d('conv4', {
+        outChannels: c4,
+        kernelSize: 3,
+        padding: 1,
+        groups,
+        weightInit: normal(0.03),
+        biasInit: 1,
+        ...DECAY,
+      }),
       relu('relu4'),
-      conv2d('conv5', { outChannels: c5, kernelSize: 3, padding: padding5, groups, weightInit: normal(0.03), biasInit: 1, ...DECAY }),
+      conv2d('conv5', {
+        outChannels: c5,
+        kernelSize: 3,
+        padding: padding5,
+        groups,
+        weightInit: normal(0.03),
+        biasInit: 1,
+        ...DECAY,
+      }),
       pool('pool5'),
       relu('relu5'),
       ...classifier(classes),

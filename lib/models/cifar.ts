@@ -74,14 +74,20 @@ export function cifar80sec({ classes }: PresetOptions): Preset {
 export function cifar19pct({ classes }: PresetOptions): Preset {
   const output = linear('fc1', { outFeatures: classes, weightInit: normal(0.01), weightDecay: 3 });
   const layers = [...trunk({ weightDecay: 0.004 }), output];
-  return { network: { name: 'cifar-19pct', classes, input: WHOLE, layers }, recipe: recipe(140, drops(120, 130), false) };
+  return {
+    network: { name: 'cifar-19pct', classes, input: WHOLE, layers },
+    recipe: recipe(140, drops(120, 130), false),
+  };
 }
 
 /** 18 %: with local response normalisation. */
 export function cifar18pct({ classes }: PresetOptions): Preset {
   const output = linear('fc1', { outFeatures: classes, weightInit: normal(0.01), weightDecay: 1 });
   const layers = [...trunk({ weightDecay: 0.004, normalise: true }), output];
-  return { network: { name: 'cifar-18pct', classes, input: WHOLE, layers }, recipe: recipe(140, drops(120, 130), false) };
+  return {
+    network: { name: 'cifar-18pct', classes, input: WHOLE, layers },
+    recipe: recipe(140, drops(120, 130), false),
+  };
 }
 
 /**
@@ -99,7 +105,10 @@ export function cifar13pct({ classes }: PresetOptions): Preset {
     ...locals(32),
     linear('fc1', { outFeatures: classes, weightInit: normal(0.01), weightDecay: 0.004 }),
   ];
-  return { network: { name: 'cifar-13pct', classes, input: CROPPED, layers }, recipe: recipe(160, drops(140, 150), true) };
+  return {
+    network: { name: 'cifar-13pct', classes, input: CROPPED, layers },
+    recipe: recipe(160, drops(140, 150), true),
+  };
 }
 
 /** 11 % averaged over views: with normalisation across channels, a wider first unshared layer and 520 epochs. */
@@ -117,7 +126,10 @@ export function cifar11pct({ classes }: PresetOptions): Preset {
     ...locals(64),
     linear('fc1', { outFeatures: classes, weightInit: normal(0.01), weightDecay: 0.01 }),
   ];
-  return { network: { name: 'cifar-11pct', classes, input: CROPPED, layers }, recipe: recipe(520, drops(500, 510), true) };
+  return {
+    network: { name: 'cifar-11pct', classes, input: CROPPED, layers },
+    recipe: recipe(520, drops(500, 510), true),
+  };
 }
 
 /** The two unshared convolutions; the first one with `width` filters. */

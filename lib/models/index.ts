@@ -2,15 +2,7 @@
 import { usage } from '../errors.js';
 import { suggestion } from '../nearest.js';
 import { code2012, half, noNorm, noOverlap, owt, paper } from './alexnet.js';
-import {
-  cifar11pct,
-  cifar13pct,
-  cifar18pct,
-  cifar19pct,
-  cifar80sec,
-  cifarFig1Relu,
-  cifarFig1Tanh,
-} from './cifar.js';
+import { cifar11pct, cifar13pct, cifar18pct, cifar19pct, cifar80sec, cifarFig1Relu, cifarFig1Tanh } from './cifar.js';
 import { demo } from './demo.js';
 import type { Preset, PresetOptions } from './preset.js';
 import { small } from './small.js';
