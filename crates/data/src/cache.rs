@@ -1,0 +1,118 @@
+//! Findings about a data set that are costly to make again: which files are bad, content hashes, statistics.
+
+use sha2::{Digest, Sha256};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// A folder of files named by the hash of what they depend on. Every file ends with the hash of its content, so a damaged one counts
+/// as absent. Keeping and reading never fail a run: what cannot be kept is computed again next time.
+pub(crate) struct Cache {
+    dir: Option<PathBuf>,
+}
+
+impl Cache {
+    /// In `dir`, by default in the user's cache folder; without either nothing is kept.
+    pub fn new(dir: Option<&Path>) -> Self {
+        Self { dir: dir.map(Path::to_path_buf).or_else(default_dir) }
+    }
+
+    /// What was kept as `kind` under `key`.
+    pub fn load(&self, kind: &str, key: &Key) -> Option<Vec<u8>> {
+        let mut bytes = fs::read(self.path(kind, key)?).ok()?;
+        let at = bytes.len().checked_sub(32)?;
+        let sum = bytes.split_off(at);
+        (Sha256::digest(&bytes)[..] == sum[..]).then_some(bytes)
+    }
+
+    /// Keeps `bytes`, all or nothing.
+    pub fn store(&self, kind: &str, key: &Key, bytes: &[u8]) {
+        let Some(path) = self.path(kind, key) else { return };
+        let Some(dir) = path.parent() else { return };
+        let write = || -> std::io::Result<()> {
+            fs::create_dir_all(dir)?;
+            let mut file = tempfile::NamedTempFile::new_in(dir)?;
+            file.write_all(bytes)?;
+            file.write_all(&Sha256::digest(bytes))?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        // A read-only or full disk is no reason to stop: see the type's description.
+        let _ = write();
+    }
+
+    fn path(&self, kind: &str, key: &Key) -> Option<PathBuf> {
+        Some(self.dir.as_ref()?.join(format!("{kind}-{}", hex(&key.0))))
+    }
+}
+
+fn default_dir() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("LOCALAPPDATA"))
+        .or_else(|| Some(std::env::home_dir()?.join(".cache")))
+        .map(|dir| dir.join("alexnode"))
+}
+
+/// The hash of everything that a finding depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key([u8; 32]);
+
+impl Key {
+    /// Of parts that cannot run into each other: each is preceded by its length.
+    pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+    /// As bytes, to be part of another key.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+    /// 64 lower-case hexadecimal digits.
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_comes_back_and_damage_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(Some(&dir.path().join("deep/er")));
+        let key = Key::of([&b"a"[..], b"b"]);
+        assert_ne!(key, Key::of([&b"ab"[..], b""]));
+        assert_eq!(cache.load("x", &key), None);
+        cache.store("x", &key, b"found");
+        assert_eq!(cache.load("x", &key).as_deref(), Some(&b"found"[..]));
+        assert_eq!(cache.load("y", &key), None);
+        let path = cache.path("x", &key).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[0] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(cache.load("x", &key), None);
+        fs::write(&path, b"short").unwrap();
+        assert_eq!(cache.load("x", &key), None);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_no_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let cache = Cache::new(Some(file.path()));
+        let key = Key::of([&b"a"[..]]);
+        cache.store("x", &key, b"found");
+        assert_eq!(cache.load("x", &key), None);
+    }
+}

@@ -1,0 +1,245 @@
+//! Files in a folder or in a .tar: listed once, then read one by one. Nothing is unpacked, nothing is written.
+
+use crate::decode::{self, Kind, Reason};
+use alexnode_core::{Error, Result};
+use image::ImageFormat;
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+/// A picture file larger than this is refused before it is read.
+const MAX_FILE: u64 = 256 << 20;
+
+/// A file that may be a picture.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// Relative to the root of the folder or the archive.
+    pub path: Box<Path>,
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since 1970, to notice a change; 0 in an archive.
+    pub modified: u64,
+    /// Where it begins in the archive; 0 in a folder.
+    pub offset: u64,
+}
+
+/// A folder or an archive.
+pub(crate) struct Files {
+    root: PathBuf,
+    /// The archive; `None` for a folder.
+    tar: Option<File>,
+}
+
+impl Files {
+    /// Lists the pictures below the folder `root`, hidden files and folders left out, links followed.
+    ///
+    /// # Errors
+    /// `ERR_DATA` naming a folder that cannot be read.
+    pub fn folder(root: &Path) -> Result<(Self, Vec<Entry>)> {
+        let files = Self { root: root.to_path_buf(), tar: None };
+        let mut entries = Vec::new();
+        files.walk(Path::new(""), &mut Vec::new(), &mut entries)?;
+        Ok((files, entries))
+    }
+
+    /// Lists the pictures in the archive `path`: one pass over its headers.
+    ///
+    /// # Errors
+    /// `ERR_DATA` where it is no archive, is compressed or is cut off.
+    pub fn tar(path: &Path) -> Result<(Self, Vec<Entry>)> {
+        let unreadable = |e: io::Error| {
+            Error::data(format!("{}: cannot be read as a .tar archive: {e}", path.display())).caused_by(e).hint(
+                "name a folder with a folder per class, a .tar of one (not compressed), or a folder with the CIFAR-10 binaries",
+            )
+        };
+        let file = File::open(path).map_err(unreadable)?;
+        let total = file.metadata().map_err(unreadable)?.len();
+        let mut magic = [0; 6];
+        let known = read_up_to(&file, 0, &mut magic).map_err(unreadable)?;
+        if let Some(name) = compression(&magic[..known]) {
+            return Err(Error::data(format!("{}: the archive is compressed ({name})", path.display()))
+                .hint("decompress it first: images are read from their place inside the .tar"));
+        }
+        let files = Self { root: path.to_path_buf(), tar: Some(file.try_clone().map_err(unreadable)?) };
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut archive = tar::Archive::new(file);
+        for entry in archive.entries_with_seek().map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            if !entry.header().entry_type().is_file() {
+                continue;
+            }
+            let path: PathBuf = entry.path().map_err(unreadable)?.components().collect();
+            let found = Entry {
+                path: path.strip_prefix(".").unwrap_or(&path).into(),
+                size: entry.size(),
+                modified: 0,
+                offset: entry.raw_file_position(),
+            };
+            if found.offset + found.size > total {
+                return Err(Error::data(format!(
+                    "{}: the archive is cut off: '{}' ends beyond it",
+                    files.root.display(),
+                    found.path.display()
+                ))
+                .hint("copy or download it again"));
+            }
+            if !found.path.iter().any(hidden) && files.may_be_picture(&found) {
+                entries.push(found);
+            }
+        }
+        // A path that occurs twice was appended to the archive later: the last one counts.
+        entries.reverse();
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries.dedup_by(|a, b| a.path == b.path);
+        Ok((files, entries))
+    }
+
+    /// The folder or archive.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// How a message names `entry`.
+    pub fn name(&self, entry: &Entry) -> String {
+        match self.tar {
+            None => self.root.join(&entry.path).display().to_string(),
+            Some(_) => format!("{}:{}", self.root.display(), entry.path.display()),
+        }
+    }
+
+    /// Reads the first `most` bytes of `entry`, or all, into `buffer`, whose memory is reused.
+    pub fn read(&self, entry: &Entry, most: u64, buffer: &mut Vec<u8>) -> Result<(), Reason> {
+        if entry.size > MAX_FILE {
+            return Err(format!("the file has {} bytes, more than the {MAX_FILE} allowed for a picture", entry.size));
+        }
+        let failed = |e: io::Error| format!("cannot be read: {e}");
+        let expected = entry.size.min(most) as usize;
+        buffer.clear();
+        match &self.tar {
+            Some(tar) => {
+                buffer.resize(expected, 0);
+                let got = read_up_to(tar, entry.offset, buffer).map_err(failed)?;
+                buffer.truncate(got);
+            }
+            None => {
+                let file = File::open(self.root.join(&entry.path)).map_err(failed)?;
+                buffer.reserve_exact(expected);
+                file.take(most.min(MAX_FILE)).read_to_end(buffer).map_err(failed)?;
+            }
+        }
+        if buffer.len() < expected {
+            return Err("the file became shorter since it was listed".into());
+        }
+        Ok(())
+    }
+
+    fn walk(&self, folder: &Path, links: &mut Vec<PathBuf>, entries: &mut Vec<Entry>) -> Result<()> {
+        let full = self.root.join(folder);
+        let unreadable = |e: io::Error| {
+            Error::data(format!("{}: the folder cannot be read: {e}", full.display()))
+                .caused_by(e)
+                .hint("check that it exists and that you may read it (`ls -ld`)")
+        };
+        for item in fs::read_dir(&full).map_err(unreadable)? {
+            let item = item.map_err(unreadable)?;
+            let name = item.file_name();
+            if hidden(&name) {
+                continue;
+            }
+            let path = folder.join(&name);
+            let link = item.file_type().map_err(unreadable)?.is_symlink();
+            match fs::metadata(item.path()) {
+                Ok(meta) if meta.is_dir() && link => {
+                    let target = fs::canonicalize(item.path()).map_err(unreadable)?;
+                    let here = fs::canonicalize(&full).map_err(unreadable)?;
+                    // A link to where it came from would never end.
+                    if !here.starts_with(&target) && !links.contains(&target) {
+                        links.push(target);
+                        self.walk(&path, links, entries)?;
+                        links.pop();
+                    }
+                }
+                Ok(meta) if meta.is_dir() => self.walk(&path, links, entries)?,
+                Ok(meta) if meta.is_file() => {
+                    let modified = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+                    let modified = modified.map_or(0, |d| d.as_nanos() as u64);
+                    let entry = Entry { path: path.into(), size: meta.len(), modified, offset: 0 };
+                    if self.may_be_picture(&entry) {
+                        entries.push(entry);
+                    }
+                }
+                // Sockets and devices are no pictures.
+                Ok(_) => {}
+                // A link that leads nowhere: listed, so that reading it says what is wrong.
+                Err(_) => {
+                    let entry = Entry { path: path.into(), size: 0, modified: 0, offset: 0 };
+                    if has_picture_name(&entry.path) {
+                        entries.push(entry);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A file counts when its name says picture (then it must be one) or when its first bytes do.
+    fn may_be_picture(&self, entry: &Entry) -> bool {
+        if has_picture_name(&entry.path) {
+            return true;
+        }
+        let mut start = Vec::new();
+        // "BM" alone, the mark of BMP, begins many a text.
+        self.read(entry, 16, &mut start).is_ok()
+            && matches!(
+                decode::sniff(&start),
+                Kind::Jpeg | Kind::Other(ImageFormat::Png | ImageFormat::Gif | ImageFormat::WebP)
+            )
+    }
+}
+
+fn has_picture_name(path: &Path) -> bool {
+    const NAMES: [&str; 15] = [
+        "jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "webp", "tif", "tiff", "heic", "heif", "avif", "jp2", "jxl",
+    ];
+    path.extension().and_then(OsStr::to_str).is_some_and(|e| NAMES.iter().any(|n| e.eq_ignore_ascii_case(n)))
+}
+
+/// Files that systems leave behind: `.DS_Store`, `.ipynb_checkpoints`, `__MACOSX`, `@eaDir`, `Thumbs.db`.
+fn hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+        || ["__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"].iter().any(|n| name == *n)
+}
+
+fn compression(magic: &[u8]) -> Option<&'static str> {
+    [
+        (&b"\x1f\x8b"[..], "gzip"),
+        (b"\xfd7zXZ", "xz"),
+        (b"BZh", "bzip2"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"PK\x03\x04", "zip"),
+    ]
+    .into_iter()
+    .find_map(|(start, name)| magic.starts_with(start).then_some(name))
+}
+
+/// Reads at a position without moving the file's own, so that threads share one file.
+fn read_up_to(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        #[cfg(unix)]
+        let got = std::os::unix::fs::FileExt::read_at(file, &mut buffer[done..], offset + done as u64);
+        #[cfg(windows)]
+        let got = std::os::windows::fs::FileExt::seek_read(file, &mut buffer[done..], offset + done as u64);
+        match got {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
