@@ -30,4 +30,5 @@ pub mod resident;
 pub mod sgd;
 mod stages;
 pub mod testing;
+pub mod tile;
 pub mod trainer;

@@ -2,7 +2,9 @@
 //! how it lowers to them. A new layer is one such file, one `.cu`, one TypeScript builder and one line in [`LayerSpec`].
 
 pub mod avg_pool2d;
+pub mod conv2d;
 pub mod dropout;
+pub mod linear;
 pub mod local_response_norm;
 pub mod map_response_norm;
 pub mod max_pool2d;
@@ -139,6 +141,10 @@ pub trait Layer: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum LayerSpec {
+    /// Convolution.
+    Conv2d(conv2d::Conv2d),
+    /// Fully connected.
+    Linear(linear::Linear),
     /// max(0, x).
     Relu(relu::Relu),
     /// The hyperbolic tangent.
@@ -159,6 +165,8 @@ impl LayerSpec {
     /// The layer.
     pub fn layer(&self) -> &dyn Layer {
         match self {
+            Self::Conv2d(layer) => layer,
+            Self::Linear(layer) => layer,
             Self::Relu(layer) => layer,
             Self::Tanh(layer) => layer,
             Self::LocalResponseNorm(layer) => layer,

@@ -1,2 +1,5 @@
 //! For tests.
+
+pub mod body;
+pub mod conv;
 pub mod probe;

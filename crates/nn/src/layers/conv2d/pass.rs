@@ -1,0 +1,323 @@
+//! Forward and data gradient. Both are the same: windows slide over patches of a source, every window's pixels times packed weights
+//! give a pixel of the destination. The data gradient slides over y's gradient with the kernel turned round; with a
+//! stride, every phase of the destination has its own subset of the kernel, so nothing is multiplied by inserted zeros.
+
+use super::geometry::{Params, Plane, cut_patch, fit};
+use crate::tile::{Block, MR, NR, Sweep, accumulate};
+use alexnode_core::{
+    host::{Host, Shared},
+    kernel::{Access, Args, Kernel},
+};
+
+/// Elements of a patch that a task works on at a time: half of the second-level cache of a small core.
+const PATCH: usize = 64 * 1024;
+/// Inner steps between two visits of a block: this many rows of packed weights stay in the first-level cache.
+const DEPTH: usize = 384;
+
+/// Windows over a source, and where their results go. All of one group.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    batch: usize,
+    groups: usize,
+    source: Plane,
+    target: Plane,
+    /// Rows and columns of a window.
+    window: (usize, usize),
+    /// Source pixels from one window to the next.
+    step: usize,
+    /// The source pixel of the first window's corner.
+    corner: (isize, isize),
+    /// Windows along each axis.
+    count: (usize, usize),
+    /// The target pixel of the first window.
+    first: (usize, usize),
+    /// Target pixels from one window to the next.
+    every: usize,
+}
+
+/// What is done to the sums at the end.
+#[derive(Clone, Copy)]
+struct Finish<'a> {
+    /// One per output channel of all groups.
+    bias: Option<&'a [f32]>,
+    relu: bool,
+}
+
+impl Pass {
+    fn forward(p: &Params) -> Self {
+        let corner = -(p.padding as isize);
+        Self {
+            batch: p.batch as usize,
+            groups: p.groups(),
+            source: p.x(),
+            target: p.y(),
+            window: (p.kernel as usize, p.kernel as usize),
+            step: p.stride as usize,
+            corner: (corner, corner),
+            count: (p.out_h as usize, p.out_w as usize),
+            first: (0, 0),
+            every: 1,
+        }
+    }
+
+    /// The pass for the pixels of dx at (`phase.0`, `phase.1`) modulo the stride.
+    fn data_gradient(p: &Params, phase: (usize, usize)) -> Self {
+        let [stride, padding, kernel] = [p.stride, p.padding, p.kernel].map(|v| v as usize);
+        let count = |extent: usize, phase: usize| (extent.saturating_sub(phase)).div_ceil(stride);
+        let window = |phase: usize| kernel.saturating_sub((phase + padding) % stride).div_ceil(stride);
+        // Row i = stride u + phase of dx meets row (i + padding - r) / stride of dy, for those r where this is whole.
+        let corner = |phase: usize| ((phase + padding) / stride) as isize - (window(phase) as isize - 1);
+        let x = p.x();
+        Self {
+            batch: p.batch as usize,
+            groups: p.groups(),
+            source: p.y(),
+            target: x,
+            window: (window(phase.0), window(phase.1)),
+            step: 1,
+            corner: (corner(phase.0), corner(phase.1)),
+            count: (count(x.h, phase.0), count(x.w, phase.1)),
+            first: phase,
+            every: stride,
+        }
+    }
+
+    fn panels(&self) -> usize {
+        self.target.c.div_ceil(NR)
+    }
+    /// Inner steps of one row of a window.
+    fn row(&self) -> usize {
+        self.window.1 * self.source.c
+    }
+    /// Elements of one panel of packed weights: a row of [`NR`] weights for every inner step.
+    fn panel(&self) -> usize {
+        self.window.0 * self.row() * NR
+    }
+    /// Elements of all packed weights.
+    fn packed(&self) -> usize {
+        self.groups * self.panels() * self.panel()
+    }
+    /// Columns of a patch.
+    fn cols(&self) -> usize {
+        (self.count.1 - 1) * self.step + self.window.1
+    }
+    /// Elements of a patch for `rows` rows of windows.
+    fn patch(&self, rows: usize) -> usize {
+        ((rows - 1) * self.step + self.window.0) * self.cols() * self.source.c
+    }
+    /// Rows of windows that a task takes, before it is known how many tasks there must be.
+    fn rows(&self) -> usize {
+        let row = self.cols() * self.source.c;
+        let overlap = self.window.0.saturating_sub(self.step) * row;
+        fit(self.count.0, self.step * row, overlap, PATCH)
+    }
+    /// Runs the pass. `packed` are the weights; `patches` has room for one patch per worker.
+    fn run(
+        &self,
+        host: &dyn Host,
+        source: &[f32],
+        packed: &[f32],
+        finish: Finish<'_>,
+        target: &Shared<'_, f32>,
+        patches: &Shared<'_, f32>,
+    ) {
+        // A small minibatch is cut finer, so that all workers have work. No sum changes by it.
+        let wanted = (2 * host.workers()).div_ceil(self.batch * self.groups);
+        let rows = self.rows().min(self.count.0.div_ceil(wanted));
+        let blocks = self.count.0.div_ceil(rows);
+        let size = self.patch(self.rows());
+        host.parallel(self.batch * self.groups * blocks, &|task, worker| {
+            let (image, group, block) = (task / blocks / self.groups, task / blocks % self.groups, task % blocks);
+            let top = block * rows;
+            let rows = rows.min(self.count.0 - top);
+            // SAFETY: every worker has its own patch, and runs one task at a time.
+            let patch = unsafe { patches.range(worker * size, self.patch(rows)) };
+            let corner = (self.corner.0 + (top * self.step) as isize, self.corner.1);
+            let height = (rows - 1) * self.step + self.window.0;
+            let channels = &source[image * self.source.image() + group * self.source.c..];
+            cut_patch(patch, channels, &self.source, corner, height, self.cols());
+            let weights = &packed[group * self.panels() * self.panel()..];
+            self.slide(patch, weights, finish, target, &Rows { image, group, top, rows });
+        });
+    }
+
+    /// The windows of `part`, all output channels of its group: blocks of MR pixels x NR channels.
+    fn slide(&self, patch: &[f32], weights: &[f32], finish: Finish<'_>, target: &Shared<'_, f32>, part: &Rows) {
+        let (row, pitch) = (self.row(), self.cols() * self.source.c);
+        // Either some whole rows of the window at a time, or a piece of one row.
+        let (high, long) = ((DEPTH / row).clamp(1, self.window.0), row.div_ceil(row.div_ceil(DEPTH)));
+        for top in (0..self.window.0).step_by(high) {
+            for left in (0..row).step_by(long) {
+                let (segments, len) = (high.min(self.window.0 - top), long.min(row - left));
+                let sweep = Sweep { segments, len, a_step: 1, a_segment: pitch, b_step: NR, b_segment: row * NR };
+                let (first, last) = (top == 0 && left == 0, top + segments == self.window.0 && left + len == row);
+                for panel in 0..self.panels() {
+                    let weights = &weights[panel * self.panel() + (top * row + left) * NR..];
+                    let channel = part.group * self.target.c + panel * NR;
+                    let width = NR.min(self.target.c - panel * NR);
+                    let mut pixels = (0..part.rows).flat_map(|u| (0..self.count.1).map(move |v| (u, v)));
+                    loop {
+                        let (mut offsets, mut places, mut valid) = ([0; MR], [0; MR], 0);
+                        for (u, v) in pixels.by_ref().take(MR) {
+                            offsets[valid] = (u * self.step + top) * pitch + v * self.step * self.source.c + left;
+                            places[valid] = self.place(part, u, v) + channel;
+                            valid += 1;
+                        }
+                        if valid == 0 {
+                            break;
+                        }
+                        // Rows beyond the last pixel compute the first one again.
+                        let again = offsets[0];
+                        offsets[valid..].fill(again);
+                        let mut block: Block = [[0.0; NR]; MR];
+                        for (sums, place) in block.iter_mut().zip(&places[..valid]) {
+                            if !first {
+                                // SAFETY: these pixels of this group's channels belong to this task.
+                                copy(sums, unsafe { target.range(*place, width) }, width);
+                            } else if let Some(bias) = finish.bias {
+                                copy(sums, &bias[channel..], width);
+                            }
+                        }
+                        accumulate(&sweep, patch, &offsets, weights, &mut block);
+                        for (sums, place) in block.iter_mut().zip(&places[..valid]) {
+                            if last && finish.relu {
+                                sums.iter_mut().for_each(|sum| *sum = sum.max(0.0));
+                            }
+                            // SAFETY: as above.
+                            copy(unsafe { target.range(*place, width) }, sums, width);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the target's pixel of window (`u`, `v`) of `part` begins.
+    fn place(&self, part: &Rows, u: usize, v: usize) -> usize {
+        let (y, x) = (self.first.0 + (part.top + u) * self.every, self.first.1 + v * self.every);
+        ((part.image * self.target.h + y) * self.target.w + x) * self.target.ld
+    }
+
+    /// Zeros for targets that no window reaches: a phase without weights.
+    fn clear(&self, host: &dyn Host, target: &Shared<'_, f32>) {
+        host.parallel(self.batch, &|image, _| {
+            let part = Rows { image, group: 0, top: 0, rows: self.count.0 };
+            for (u, v) in (0..self.count.0).flat_map(|u| (0..self.count.1).map(move |v| (u, v))) {
+                // SAFETY: every image belongs to one task.
+                unsafe { target.range(self.place(&part, u, v), self.groups * self.target.c) }.fill(0.0);
+            }
+        });
+    }
+}
+
+/// The rows of windows of one image and group that a task computes.
+struct Rows {
+    image: usize,
+    group: usize,
+    top: usize,
+    rows: usize,
+}
+
+/// `to[..width] = from[..width]`; a whole block's row without a call.
+#[inline(always)]
+fn copy(to: &mut [f32], from: &[f32], width: usize) {
+    if width == NR {
+        to[..NR].copy_from_slice(&from[..NR]);
+    } else {
+        to[..width].copy_from_slice(&from[..width]);
+    }
+}
+
+/// Packs weights: panel j of a group holds, for each inner step, the weights of output channels j NR.. (0 beyond the last).
+fn pack_forward(p: &Params, pass: &Pass, host: &dyn Host, weights: &[f32], packed: &mut [f32]) {
+    let (inner, outputs) = (p.weights(), pass.target.c);
+    alexnode_core::host::parallel_chunks(host, packed, pass.panel(), |i, panel| {
+        let (group, channel) = (i / pass.panels(), i % pass.panels() * NR);
+        let width = NR.min(outputs - channel);
+        let rows = &weights[(group * outputs + channel) * inner..][..width * inner];
+        for (step, to) in panel.chunks_exact_mut(NR).enumerate() {
+            for (j, to) in to.iter_mut().enumerate() {
+                *to = if j < width { rows[j * inner + step] } else { 0.0 };
+            }
+        }
+    });
+}
+
+/// Packs the weights of a phase of the data gradient: kernel turned round, panels over the input channels.
+fn pack_gradient(p: &Params, pass: &Pass, phase: (usize, usize), host: &dyn Host, weights: &[f32], packed: &mut [f32]) {
+    let [stride, padding, kernel] = [p.stride, p.padding, p.kernel].map(|v| v as usize);
+    let (inputs, outputs) = (pass.target.c, pass.source.c);
+    let tap = |phase: usize, m: usize, window: usize| (phase + padding) % stride + stride * (window - 1 - m);
+    alexnode_core::host::parallel_chunks(host, packed, pass.panel(), |i, panel| {
+        let (group, channel) = (i / pass.panels(), i % pass.panels() * NR);
+        let width = NR.min(inputs - channel);
+        for (step, to) in panel.chunks_exact_mut(NR).enumerate() {
+            let (output, s, r) = (step % outputs, step / outputs % pass.window.1, step / outputs / pass.window.1);
+            let (r, s) = (tap(phase.0, r, pass.window.0), tap(phase.1, s, pass.window.1));
+            let from = (((group * outputs + output) * kernel + r) * kernel + s) * inputs + channel;
+            to[..width].copy_from_slice(&weights[from..from + width]);
+            to[width..].fill(0.0);
+        }
+    });
+}
+
+/// Bytes of scratch for forward.
+pub(crate) fn forward_scratch(p: &Params, workers: usize) -> usize {
+    let pass = Pass::forward(p);
+    (pass.packed() + workers * pass.patch(pass.rows())) * 4
+}
+
+/// Bytes of scratch for the data gradient.
+pub(crate) fn data_gradient_scratch(p: &Params, workers: usize) -> usize {
+    let sizes = phases(p).filter(|(_, pass)| pass.window.0 * pass.window.1 > 0);
+    sizes.map(|(_, pass)| pass.packed() + workers * pass.patch(pass.rows())).max().unwrap_or(0) * 4
+}
+
+fn phases(p: &Params) -> impl Iterator<Item = ((usize, usize), Pass)> {
+    let (p, stride) = (*p, p.stride as usize);
+    let all = (0..stride * stride).map(move |i| (i / stride, i % stride));
+    all.map(move |phase| (phase, Pass::data_gradient(&p, phase))).filter(|(_, pass)| pass.count.0 * pass.count.1 > 0)
+}
+
+/// y from x. Arguments: x, w, bias, y, scratch.
+pub(crate) struct Conv2dForward;
+/// dx from dy. Arguments: dy, w, dx, scratch.
+pub(crate) struct Conv2dDataGradient;
+
+impl Kernel for Conv2dForward {
+    type Params = Params;
+    const NAME: &'static str = "conv2d_forward";
+    const SOURCE: &'static str = "conv2d.cu";
+    const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Scratch];
+    fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
+        let (x, weights, bias) = (args.read::<f32>(0), args.read::<f32>(1), args.read::<f32>(2));
+        let y = Shared::new(args.write::<f32>(3));
+        let pass = Pass::forward(p);
+        let (packed, patches) = args.write::<f32>(4).split_at_mut(pass.packed());
+        pack_forward(p, &pass, host, weights, packed);
+        let finish = Finish { bias: Some(bias), relu: p.relu != 0 };
+        pass.run(host, x, packed, finish, &y, &Shared::new(patches));
+    }
+}
+
+impl Kernel for Conv2dDataGradient {
+    type Params = Params;
+    const NAME: &'static str = "conv2d_data_gradient";
+    const SOURCE: &'static str = "conv2d.cu";
+    const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write, Access::Scratch];
+    fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
+        let (dy, weights) = (args.read::<f32>(0), args.read::<f32>(1));
+        let dx = Shared::new(args.write::<f32>(2));
+        let scratch = args.write::<f32>(3);
+        for (phase, pass) in phases(p) {
+            if pass.window.0 * pass.window.1 == 0 {
+                pass.clear(host, &dx);
+                continue;
+            }
+            let (packed, patches) = scratch.split_at_mut(pass.packed());
+            pack_gradient(p, &pass, phase, host, weights, packed);
+            let finish = Finish { bias: None, relu: false };
+            pass.run(host, dy, packed, finish, &dx, &Shared::new(patches));
+        }
+    }
+}
