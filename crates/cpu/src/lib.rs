@@ -18,9 +18,9 @@ use alexnode_core::{
     kernel::RawArg,
 };
 use memory::Memory;
+pub use memory::processor;
 use slot::{Command, INLINE_UPLOAD, Rows, Slot};
 use std::{ptr, sync::Arc};
-pub use memory::processor;
 pub use workers::Workers;
 
 /// The processor, divided into one or two slots.

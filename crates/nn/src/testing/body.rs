@@ -10,7 +10,7 @@ use alexnode_core::{
 /// # Panics
 /// Where the number of buffers is not the kernel's, or its body panics.
 pub fn run_body<K: Kernel>(params: &K::Params, buffers: &mut [&mut [f32]], host: &dyn Host) {
-    let raw = |b: &mut &mut [f32]| RawArg { pointer: b.as_mut_ptr().cast(), bytes: size_of_val::<[f32]>(b) };
+    let raw = |b: &mut &mut [f32]| RawArg { pointer: b.as_mut_ptr().cast(), bytes: size_of_val(*b) };
     let raw: Vec<RawArg> = buffers.iter_mut().map(raw).collect();
     // SAFETY: the buffers are distinct and borrowed mutably until the body is done.
     K::run(params, &unsafe { Args::new(&raw, K::ACCESS) }, host);
