@@ -1,0 +1,229 @@
+//! Runs one layer's kernels without a plan: any strides, any share of the channels, any host. Everything that the kernels may not
+//! touch is poisoned and looked at afterwards.
+
+use crate::{
+    layers::Layer,
+    lower::{Builder, DraftKind, Home, Lower, Origin, Part, Phase, Tensor, Value},
+};
+use alexnode_core::{
+    Host, Shape, SlotId, StepState,
+    kernel::{Args, KernelDef, RawArg},
+};
+
+/// All bits set: a NaN, so that whatever is read but not written shows.
+const POISON: u8 = 0xff;
+
+/// A layer, or a tower's share of it, and how it lies in memory.
+pub struct Alone<'a> {
+    /// The layer.
+    pub layer: &'a dyn Layer,
+    /// Samples.
+    pub batch: usize,
+    /// What this slot sees of the layer's input.
+    pub input: Shape,
+    /// The pixels of the output; its channels are `part`'s.
+    pub output: Shape,
+    /// The output channels computed here.
+    pub part: Part,
+    /// Elements between two pixels of x and dx, and of y and dy.
+    pub gaps: [usize; 2],
+    /// Training or evaluation.
+    pub train: bool,
+    /// Index of the layer in its network.
+    pub index: u32,
+    /// What `cx.state()` holds; no rates.
+    pub state: StepState,
+    /// What `cx.ids()` holds.
+    pub ids: Vec<u32>,
+}
+
+/// What came of it, without gaps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Passes {
+    /// The output.
+    pub y: Vec<f32>,
+    /// The gradient by the input; empty in evaluation.
+    pub dx: Vec<f32>,
+}
+
+impl<'a> Alone<'a> {
+    /// The whole of `layer` in training, on dense tensors, samples numbered from 0.
+    ///
+    /// # Panics
+    /// Where the layer does not take `input`.
+    pub fn new(layer: &'a dyn Layer, batch: usize, input: Shape) -> Self {
+        let output = layer.output(input).unwrap_or_else(|error| panic!("{}: {error}", layer.name()));
+        Self {
+            layer,
+            batch,
+            input,
+            output,
+            part: Part { start: 0, channels: output.c, total: output.c },
+            gaps: [0, 0],
+            train: true,
+            index: 0,
+            state: StepState { valid: batch as u32, views: 1, ..StepState::default() },
+            ids: (0..batch as u32).collect(),
+        }
+    }
+
+    /// Forward from `x`, then, in training, backward from `dy`.
+    ///
+    /// # Panics
+    /// Where a kernel writes between the pixels of its output.
+    pub fn run(&self, x: &[f32], dy: &[f32], host: &dyn Host) -> Passes {
+        let mut builder = Builder::default();
+        let slot = SlotId(0);
+        let mut tensor =
+            |shape: Shape, gap: usize| builder.tensor(slot, self.batch, shape, shape.c + gap, gap / 2, Home::Kept);
+        let output = self.output.with_channels(self.part.channels);
+        let x_tensor = tensor(self.input, self.gaps[0]);
+        let y_tensor = if self.layer.elementwise() { x_tensor } else { tensor(output, self.gaps[1]) };
+        let dy_tensor = tensor(output, self.gaps[1]);
+        let dx_tensor = if self.layer.elementwise() { dy_tensor } else { tensor(self.input, self.gaps[0]) };
+        let state = builder.value(slot, size_of::<StepState>(), Home::Kept);
+        let ids = builder.value(slot, self.batch * 4, Home::Kept);
+        let mut saved = Vec::new();
+        for phase in [Phase::Forward, Phase::Backward] {
+            let mut cx = Lower {
+                builder,
+                slot,
+                origin: Origin { layer: Some(0), phase },
+                saved: &mut saved,
+                next_saved: 0,
+                weights: Vec::new(),
+                gradients: Vec::new(),
+                dy: Some(dy_tensor),
+                dx: Some(dx_tensor),
+                state,
+                ids,
+                layer: self.index,
+                train: self.train,
+                workers: host.workers(),
+                input_channels: self.input.c,
+                part: self.part,
+                x: x_tensor,
+                y: y_tensor,
+                fused_relu: false,
+            };
+            match phase {
+                Phase::Forward => self.layer.forward(&mut cx),
+                _ if self.train => self.layer.backward(&mut cx),
+                _ => {}
+            }
+            builder = cx.into_builder();
+        }
+        let mut memory = Memory::new(&builder);
+        memory.write(x_tensor, x);
+        memory.bytes(state).copy_from_slice(bytemuck::bytes_of(&self.state));
+        memory.bytes(ids).copy_from_slice(bytemuck::cast_slice(&self.ids));
+        if self.train {
+            memory.write(dy_tensor, dy);
+        }
+        // An elementwise layer changes x and dy themselves, so the passes take their results away in time.
+        for draft in builder.drafts.iter().filter(|draft| draft.origin.phase == Phase::Forward) {
+            memory.launch(&draft.kind, host);
+        }
+        let y = memory.read(y_tensor);
+        for draft in builder.drafts.iter().filter(|draft| draft.origin.phase == Phase::Backward) {
+            memory.launch(&draft.kind, host);
+        }
+        Passes { y, dx: if self.train { memory.read(dx_tensor) } else { Vec::new() } }
+    }
+}
+
+/// Runs kernel `kernel` on `buffers`; each is copied in and, where the kernel writes it, back.
+///
+/// # Panics
+/// Where number, length or kind of the arguments do not suit the kernel.
+pub fn run_kernel<P: bytemuck::Pod>(kernel: &'static KernelDef, params: P, buffers: &mut [&mut [u8]], host: &dyn Host) {
+    let mut memory = Memory(buffers.iter().map(|bytes| Block::filled(bytes.len(), bytes)).collect());
+    memory.run(kernel, bytemuck::bytes_of(&params), (0..buffers.len()).map(|i| (i, 0, buffers[i].len())), host);
+    for (i, bytes) in buffers.iter_mut().enumerate().filter(|(i, _)| kernel.access[*i].writes()) {
+        bytes.copy_from_slice(&memory.0[i].bytes()[..bytes.len()]);
+    }
+}
+
+/// Memory aligned as planned values are, as far as kernels may rely on it.
+struct Block(Vec<u64>);
+
+impl Block {
+    fn filled(len: usize, bytes: &[u8]) -> Self {
+        let mut block = Self(vec![u64::MAX; len.div_ceil(8)]);
+        block.bytes()[..bytes.len()].copy_from_slice(bytes);
+        block
+    }
+    fn bytes(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+}
+
+/// One block per value.
+struct Memory(Vec<Block>);
+
+impl Memory {
+    fn new(builder: &Builder) -> Self {
+        Self(builder.values.iter().map(|value| Block::filled(value.bytes, &[])).collect())
+    }
+    fn bytes(&mut self, value: Value) -> &mut [u8] {
+        self.0[value.0 as usize].bytes()
+    }
+    fn launch(&mut self, kind: &DraftKind, host: &dyn Host) {
+        let DraftKind::Launch { kernel, params, args, .. } = kind else { panic!("a layer issues launches only") };
+        self.run(kernel, params, args.iter().map(|arg| (arg.value.0 as usize, arg.offset, arg.bytes)), host);
+    }
+    /// `args`: block, offset, length.
+    fn run(
+        &mut self,
+        kernel: &'static KernelDef,
+        params: &[u8],
+        args: impl Iterator<Item = (usize, usize, usize)>,
+        host: &dyn Host,
+    ) {
+        let raw: Vec<RawArg> = args
+            .map(|(block, offset, bytes)| {
+                let pointer = self.0[block].bytes()[offset..offset + bytes].as_mut_ptr();
+                RawArg { pointer, bytes }
+            })
+            .collect();
+        assert_eq!(params.len(), kernel.params_bytes, "{}: size of Params", kernel.name);
+        for (i, a) in raw.iter().enumerate() {
+            for (j, b) in raw.iter().enumerate() {
+                let (start, end) = (a.pointer as usize, a.pointer as usize + a.bytes);
+                let apart = end <= b.pointer as usize || b.pointer as usize + b.bytes <= start;
+                assert!(
+                    i == j || apart || !kernel.access[i].writes(),
+                    "{}: arguments {i} and {j} overlap",
+                    kernel.name
+                );
+            }
+        }
+        let mut aligned = Block::filled(params.len(), params);
+        // SAFETY: the pointers were made from this memory, exclusively borrowed during the launch; written ones are disjoint.
+        let args = unsafe { Args::new(&raw, kernel.access) };
+        (kernel.body)(&aligned.bytes()[..params.len()], &args, host);
+    }
+    /// Puts dense elements into `tensor`.
+    fn write(&mut self, tensor: Tensor, dense: &[f32]) {
+        assert_eq!(dense.len(), tensor.rows() * tensor.shape.c);
+        let data: &mut [f32] = bytemuck::cast_slice_mut(self.bytes(tensor.value));
+        for (row, dense) in dense.chunks_exact(tensor.shape.c).enumerate() {
+            data[tensor.offset + row * tensor.ld..][..dense.len()].copy_from_slice(dense);
+        }
+    }
+    /// The dense elements of `tensor`; what lies between must still be poison.
+    fn read(&mut self, tensor: Tensor) -> Vec<f32> {
+        let data: &mut [f32] = bytemuck::cast_slice_mut(self.bytes(tensor.value));
+        let mut dense = Vec::new();
+        for (row, pixel) in data[..tensor.rows() * tensor.ld].chunks_exact(tensor.ld).enumerate() {
+            for (i, v) in pixel.iter().enumerate() {
+                if (tensor.offset..tensor.offset + tensor.shape.c).contains(&i) {
+                    dense.push(*v);
+                } else {
+                    assert_eq!(v.to_bits().to_ne_bytes(), [POISON; 4], "row {row}: wrote between the pixels");
+                }
+            }
+        }
+        dense
+    }
+}
