@@ -137,24 +137,28 @@ impl<'a> Alone<'a> {
 /// # Panics
 /// Where number, length or kind of the arguments do not suit the kernel.
 pub fn run_kernel<P: bytemuck::Pod>(kernel: &'static KernelDef, params: P, buffers: &mut [&mut [u8]], host: &dyn Host) {
-    let mut memory = Memory(buffers.iter().map(|bytes| Block::filled(bytes.len(), bytes)).collect());
+    let mut memory = Memory(buffers.iter().map(|bytes| Block::new(bytes.len(), bytes)).collect());
     memory.run(kernel, bytemuck::bytes_of(&params), (0..buffers.len()).map(|i| (i, 0, buffers[i].len())), host);
     for (i, bytes) in buffers.iter_mut().enumerate().filter(|(i, _)| kernel.access[*i].writes()) {
-        bytes.copy_from_slice(&memory.0[i].bytes()[..bytes.len()]);
+        bytes.copy_from_slice(memory.0[i].bytes());
     }
 }
 
-/// Memory aligned as planned values are, as far as kernels may rely on it.
-struct Block(Vec<u64>);
+/// Memory aligned as far as kernels may rely on it.
+struct Block {
+    words: Vec<u64>,
+    bytes: usize,
+}
 
 impl Block {
-    fn filled(len: usize, bytes: &[u8]) -> Self {
-        let mut block = Self(vec![u64::MAX; len.div_ceil(8)]);
-        block.bytes()[..bytes.len()].copy_from_slice(bytes);
+    /// `bytes` bytes, of which the first are given.
+    fn new(bytes: usize, first: &[u8]) -> Self {
+        let mut block = Self { words: vec![u64::from_ne_bytes([POISON; 8]); bytes.div_ceil(8)], bytes };
+        block.bytes()[..first.len()].copy_from_slice(first);
         block
     }
     fn bytes(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.0)
+        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.bytes]
     }
 }
 
@@ -163,7 +167,7 @@ struct Memory(Vec<Block>);
 
 impl Memory {
     fn new(builder: &Builder) -> Self {
-        Self(builder.values.iter().map(|value| Block::filled(value.bytes, &[])).collect())
+        Self(builder.values.iter().map(|value| Block::new(value.bytes, &[])).collect())
     }
     fn bytes(&mut self, value: Value) -> &mut [u8] {
         self.0[value.0 as usize].bytes()
@@ -198,10 +202,10 @@ impl Memory {
                 );
             }
         }
-        let mut aligned = Block::filled(params.len(), params);
+        let mut aligned = Block::new(params.len(), params);
         // SAFETY: the pointers were made from this memory, exclusively borrowed during the launch; written ones are disjoint.
         let args = unsafe { Args::new(&raw, kernel.access) };
-        (kernel.body)(&aligned.bytes()[..params.len()], &args, host);
+        (kernel.body)(aligned.bytes(), &args, host);
     }
     /// Puts dense elements into `tensor`.
     fn write(&mut self, tensor: Tensor, dense: &[f32]) {

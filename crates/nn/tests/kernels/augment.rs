@@ -50,15 +50,16 @@ impl Input {
     }
     fn run(&self, workers: usize) -> Vec<f32> {
         let mut out = vec![f32::NAN; self.ids.len() * self.crop() * self.crop() * 3];
-        let buffers: &mut [&mut [u8]] = &mut [
-            &mut self.pixels.clone(),
-            bytemuck::cast_slice_mut(&mut self.ids.clone()),
-            bytemuck::bytes_of_mut(&mut self.state.clone()),
-            bytemuck::cast_slice_mut(&mut self.mean.clone()),
-            bytemuck::cast_slice_mut(&mut self.colour.clone()),
-            bytemuck::cast_slice_mut(&mut out),
+        let mut read = [
+            self.pixels.clone(),
+            bytemuck::cast_slice(&self.ids).to_vec(),
+            bytemuck::bytes_of(&self.state).to_vec(),
+            bytemuck::cast_slice(&self.mean).to_vec(),
+            bytemuck::cast_slice(&self.colour).to_vec(),
         ];
-        run_kernel(define::<Augment>(), self.params, buffers, &Workers::new(workers).unwrap());
+        let mut buffers: Vec<&mut [u8]> = read.iter_mut().map(Vec::as_mut_slice).collect();
+        buffers.push(bytemuck::cast_slice_mut(&mut out));
+        run_kernel(define::<Augment>(), self.params, &mut buffers, &Workers::new(workers).unwrap());
         out
     }
     /// Image `n` through `crop`, plus `noise`, times `factor`.
@@ -155,9 +156,8 @@ fn colour_noise_has_the_statistics_of_the_colours() {
 fn without_noise_nothing_is_divided() {
     let mut input = Input::new(2, 9, 6);
     input.state.colour_noise = 0.0;
-    let want: Vec<f64> = (0..2)
-        .flat_map(|n| input.expect(n, random_crop(SEED, input.ids[n], 4, 9, 6, true), [0.0; 3], 0.5))
-        .collect();
+    let want: Vec<f64> =
+        (0..2).flat_map(|n| input.expect(n, random_crop(SEED, input.ids[n], 4, 9, 6, true), [0.0; 3], 0.5)).collect();
     compare("input", &input.run(1), &want, 1e-5, 1e-4);
 }
 

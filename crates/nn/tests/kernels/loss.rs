@@ -1,9 +1,5 @@
 use crate::bits;
-use alexnode_core::{
-    Kernel, StepState,
-    kernel::define,
-    state::Totals,
-};
+use alexnode_core::{Kernel, StepState, kernel::define, state::Totals};
 use alexnode_cpu::Workers;
 use alexnode_nn::{
     loss::{LossParams, SoftmaxCrossEntropyEval, SoftmaxCrossEntropyTrain},

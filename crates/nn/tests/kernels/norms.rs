@@ -2,9 +2,7 @@ use crate::{channels, check, sum};
 use alexnode_core::Shape;
 use alexnode_cpu::Workers;
 use alexnode_nn::{
-    layers::{
-        Layer, Reads, local_response_norm::LocalResponseNorm, map_response_norm::MapResponseNorm,
-    },
+    layers::{Layer, Reads, local_response_norm::LocalResponseNorm, map_response_norm::MapResponseNorm},
     lower::Part,
     testing::{Rng, alone::Alone, compare, numeric_gradient, reference::Norm, wide},
 };
@@ -115,8 +113,7 @@ fn two_towers_hold_a_group_each() {
         let mut tower = Alone::new(&layer, batch, shape);
         tower.input = shape.with_channels(10);
         tower.part = Part { start, channels: 10, total: 20 };
-        let passes =
-            tower.run(&channels(&x, 20, start, 10), &channels(&dy, 20, start, 10), &Workers::new(1).unwrap());
+        let passes = tower.run(&channels(&x, 20, start, 10), &channels(&dy, 20, start, 10), &Workers::new(1).unwrap());
         assert_eq!(passes.y, channels(&whole.y, 20, start, 10));
         assert_eq!(passes.dx, channels(&whole.dx, 20, start, 10));
     }
@@ -126,11 +123,7 @@ fn two_towers_hold_a_group_each() {
 /// The numbers of spec sheets: k = 2, n = 5, alpha = 1e-4, beta = 0.75.
 #[test]
 fn closed_forms_across_channels() {
-    let paper = |alpha_divided_by_size| LocalResponseNorm {
-        alpha: 1e-4,
-        alpha_divided_by_size,
-        ..across(5, 0.75, 1)
-    };
+    let paper = |alpha_divided_by_size| LocalResponseNorm { alpha: 1e-4, alpha_divided_by_size, ..across(5, 0.75, 1) };
     let host = Workers::new(1).unwrap();
     let (shape, dy) = (Shape::vector(9), vec![3.0; 9]);
     let layer = paper(true);

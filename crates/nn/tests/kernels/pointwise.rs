@@ -151,7 +151,8 @@ fn specifications_refuse_unknown_fields() {
     let pool: alexnode_nn::layers::max_pool2d::MaxPool2d = serde_json::from_str(good).unwrap();
     assert_eq!((pool.padding, pool.ceil_mode), (0, true));
     let spec: alexnode_nn::layers::LayerSpec =
-        serde_json::from_str(r#"{"type":"localResponseNorm","name":"lrn1","size":5,"k":2,"alpha":1e-4,"beta":0.75}"#).unwrap();
+        serde_json::from_str(r#"{"type":"localResponseNorm","name":"lrn1","size":5,"k":2,"alpha":1e-4,"beta":0.75}"#)
+            .unwrap();
     let alexnode_nn::layers::LayerSpec::LocalResponseNorm(norm) = spec else { panic!("{spec:?}") };
     assert!(norm.alpha_divided_by_size && norm.groups == 1);
     for bad in [
