@@ -69,10 +69,10 @@ impl Input {
         for h in 0..size {
             for w in 0..size {
                 let column = crop.left + if crop.mirrored { size - 1 - w } else { w };
-                for c in 0..3 {
+                for (c, noise) in noise.iter().enumerate() {
                     let pixel = self.pixels[((n * image + crop.top + h) * image + column) * 3 + c];
                     let mean = self.mean[(h * size + w) * 3 + c];
-                    out.push((f64::from(pixel) - f64::from(mean) + noise[c]) * factor);
+                    out.push((f64::from(pixel) - f64::from(mean) + noise) * factor);
                 }
             }
         }
