@@ -25,14 +25,15 @@ fn losses(trainer: &mut Trainer) -> Vec<f64> {
 #[test]
 fn two_slots_compute_what_one_does() {
     let (mut one, mut two) = (trainer(network(), 1, 2, BATCH), trainer(network(), 2, 2, BATCH));
-    for ((name, a), (_, b)) in tensors(&mut one).iter().zip(tensors(&mut two)) {
+    let begin = tensors(&mut one);
+    for ((name, a), (_, b)) in begin.iter().zip(tensors(&mut two)) {
         assert_eq!(a, &b, "{name} begins differently");
     }
     let (a, b) = (losses(&mut one), losses(&mut two));
     for (step, (a, b)) in a.iter().zip(&b).enumerate() {
         assert!((a - b).abs() <= 1e-4 * b.abs(), "step {step}: {a} and {b}");
     }
-    assert!(a[19] < a[0], "nothing was learnt: {a:?}");
+    assert!(tensors(&mut one).iter().zip(&begin).all(|(end, begin)| end.1 != begin.1), "a tensor never changed");
     for ((name, a), (_, b)) in tensors(&mut one).iter().zip(tensors(&mut two)) {
         let distance = relative_l2(a, &b);
         assert!(distance <= 1e-4, "{name}: relative L2 {distance:e}");

@@ -53,7 +53,9 @@ fn a_checkpoint_of_another_network_changes_nothing() {
 fn a_loss_that_is_not_finite_stops_all_updates_and_names_the_layer() {
     for slots in [1, 2] {
         let cancel = AtomicBool::new(false);
-        let mut trainer = trainer(network(), slots, 2, BATCH);
+        let mut spec = serde_json::to_value(network()).unwrap();
+        spec["layers"][15] = serde_json::json!({ "type": "relu", "name": "relu7" }); // tanh would keep everything finite
+        let mut trainer = trainer(serde_json::from_value(spec).unwrap(), slots, 2, BATCH);
         trainer.run(&mut Noise::new(BATCH), &segment(0, 0, 0, 2, 0.02), &cancel).unwrap();
         let absurd = segment(0, 2, 2, 1, 1e30);
         // The step with the absurd rate still has a finite loss; it ruins the weights for the next one.
@@ -70,10 +72,7 @@ fn a_loss_that_is_not_finite_stops_all_updates_and_names_the_layer() {
         let batch = Noise { next: 3, ..Noise::new(BATCH) }.next().unwrap().unwrap();
         let error = trainer.diagnose(&after, &batch).unwrap();
         assert!(error.code() == ErrorCode::Diverged && error.message().contains("step 3"), "{error}");
-        assert!(
-            ["conv", "fc", "relu", "lrn", "norm", "tanh"].iter().any(|name| error.message().contains(name)),
-            "{error}"
-        );
+        assert!(error.message().contains("is the first layer with such outputs"), "{error}");
     }
 }
 
