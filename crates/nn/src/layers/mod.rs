@@ -5,6 +5,7 @@ pub mod avg_pool2d;
 pub mod conv2d;
 pub mod dropout;
 pub mod linear;
+pub mod local2d;
 pub mod local_response_norm;
 pub mod map_response_norm;
 pub mod max_pool2d;
@@ -143,6 +144,8 @@ pub trait Layer: Send + Sync {
 pub enum LayerSpec {
     /// Convolution.
     Conv2d(conv2d::Conv2d),
+    /// Convolution with own weights for every position.
+    Local2d(local2d::Local2d),
     /// Fully connected.
     Linear(linear::Linear),
     /// max(0, x).
@@ -166,6 +169,7 @@ impl LayerSpec {
     pub fn layer(&self) -> &dyn Layer {
         match self {
             Self::Conv2d(layer) => layer,
+            Self::Local2d(layer) => layer,
             Self::Linear(layer) => layer,
             Self::Relu(layer) => layer,
             Self::Tanh(layer) => layer,

@@ -1,5 +1,6 @@
-//! The constants of a launch, and patches: a piece of an image with its zero border, densely packed.
+//! The constants of a launch (shared with the unshared convolution), and patches: a piece of an image with its zero border, densely packed.
 
+use crate::lower::Tensor;
 use bytemuck::{Pod, Zeroable};
 
 /// A convolution on one slot. The same for all three kernels; `x_ld` and `y_ld` are those of the gradients where these are read or written.
@@ -40,6 +41,26 @@ impl Plane {
 }
 
 impl Params {
+    /// The constants for `x` and `y` (or their gradients); `window` is kernel, stride, padding and groups.
+    pub fn new(x: Tensor, y: Tensor, window: [usize; 4], relu: bool) -> Self {
+        let [kernel, stride, padding, groups] = window.map(|v| v as i32);
+        Self {
+            batch: x.batch as i32,
+            in_h: x.shape.h as i32,
+            in_w: x.shape.w as i32,
+            in_c: x.shape.c as i32,
+            x_ld: x.ld as i32,
+            out_h: y.shape.h as i32,
+            out_w: y.shape.w as i32,
+            out_c: y.shape.c as i32,
+            y_ld: y.ld as i32,
+            kernel,
+            stride,
+            padding,
+            groups,
+            relu: i32::from(relu),
+        }
+    }
     pub fn groups(&self) -> usize {
         self.groups as usize
     }

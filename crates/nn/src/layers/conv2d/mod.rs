@@ -13,13 +13,13 @@
 mod geometry;
 mod pass;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod weight;
 
 use super::{Init, Layer, Needs, ParameterInit, ParameterSpec, Reads, check_groups, reads_by_groups};
 use crate::lower::{Lower, Tensor};
 use alexnode_core::{Error, Result, Shape, Window};
-pub(crate) use geometry::Params;
+pub(crate) use geometry::{Params, Plane, cut_patch};
 use pass::{Conv2dDataGradient, Conv2dForward};
 use serde::{Deserialize, Serialize};
 use weight::Conv2dWeightGradient;
@@ -82,22 +82,8 @@ impl Conv2d {
 
     /// The constants for `x` (or its gradient) and `y` (or its gradient) on one slot.
     fn params(&self, cx: &Lower<'_>, x: Tensor, y: Tensor, relu: bool) -> Params {
-        Params {
-            batch: x.batch as i32,
-            in_h: x.shape.h as i32,
-            in_w: x.shape.w as i32,
-            in_c: x.shape.c as i32,
-            x_ld: x.ld as i32,
-            out_h: y.shape.h as i32,
-            out_w: y.shape.w as i32,
-            out_c: y.shape.c as i32,
-            y_ld: y.ld as i32,
-            kernel: self.kernel_size as i32,
-            stride: self.stride as i32,
-            padding: self.padding as i32,
-            groups: cx.local_groups(self.groups) as i32,
-            relu: i32::from(relu),
-        }
+        let groups = cx.local_groups(self.groups);
+        Params::new(x, y, [self.kernel_size, self.stride, self.padding, groups], relu)
     }
 }
 

@@ -1,25 +1,26 @@
 use super::{
     Params,
     pass::{Conv2dDataGradient, Conv2dForward, data_gradient_scratch, forward_scratch},
-    weight::{Conv2dWeightGradient, scratch},
+    weight::{self, Conv2dWeightGradient},
 };
 use crate::testing::{
     body::{assert_close, gather, numbers, run_body, spread, wide},
     conv::Convolution,
 };
-use alexnode_core::Window;
+use alexnode_core::{Kernel, Window};
 use alexnode_cpu::Workers;
 
-struct Case {
-    batch: usize,
-    input: [usize; 3],
-    out: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-    groups: usize,
+/// A convolution, shared weights or not.
+pub(crate) struct Case {
+    pub batch: usize,
+    pub input: [usize; 3],
+    pub out: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub padding: usize,
+    pub groups: usize,
     /// Channels between pixels that are not this layer's.
-    gap: usize,
+    pub gap: usize,
 }
 
 const CASES: &[Case] = &[
@@ -40,7 +41,19 @@ const CASES: &[Case] = &[
     Case { batch: 1, input: [70, 90, 16], out: 16, kernel: 3, stride: 1, padding: 1, groups: 1, gap: 0 },
 ];
 
-fn run(case: &Case, workers: usize, relu: bool) -> [Vec<f32>; 4] {
+/// Forward `F`, data gradient `D` and weight gradient `W` against the reference. `scratch` are their bytes of scratch.
+pub(crate) fn run<F, D, W>(
+    case: &Case,
+    local: bool,
+    scratch: [fn(&Params, usize) -> usize; 3],
+    workers: usize,
+    relu: bool,
+) -> [Vec<f32>; 4]
+where
+    F: Kernel<Params = Params>,
+    D: Kernel<Params = Params>,
+    W: Kernel<Params = Params>,
+{
     let Case { batch, input: [h, w, c], out, kernel, stride, padding, groups, gap } = *case;
     let window = Window { size: kernel, stride, padding, ceil: true };
     let [p, q] = [h, w].map(|extent| window.output(extent).unwrap());
@@ -52,7 +65,7 @@ fn run(case: &Case, workers: usize, relu: bool) -> [Vec<f32>; 4] {
         stride,
         padding,
         groups,
-        local: false,
+        local,
     };
     let (x_ld, y_ld) = (c + gap, out + 2 * gap);
     let params = Params {
@@ -72,7 +85,7 @@ fn run(case: &Case, workers: usize, relu: bool) -> [Vec<f32>; 4] {
         relu: i32::from(relu),
     };
     let host = Workers::new(workers).unwrap();
-    let space = |bytes: usize| vec![f32::NAN; bytes / 4];
+    let space = |bytes: fn(&Params, usize) -> usize| vec![f32::NAN; bytes(&params, workers) / 4];
     let mut x = numbers(shape.inputs(), 1);
     let mut weights = numbers(shape.weights(), 2);
     let mut bias = numbers(shape.biases(), 3);
@@ -83,18 +96,18 @@ fn run(case: &Case, workers: usize, relu: bool) -> [Vec<f32>; 4] {
     dy = spread(&dy, out, y_ld, f32::NAN);
 
     let mut y = spread(&vec![f32::NAN; shape.outputs()], out, y_ld, 7.0);
-    let mut s = space(forward_scratch(&params, workers));
-    run_body::<Conv2dForward>(&params, &mut [&mut x, &mut weights, &mut bias, &mut y, &mut s], &host);
+    let mut s = space(scratch[0]);
+    run_body::<F>(&params, &mut [&mut x, &mut weights, &mut bias, &mut y, &mut s], &host);
     let y = gather(&y, out, y_ld, 7.0);
 
     let mut dx = spread(&vec![f32::NAN; shape.inputs()], c, x_ld, 7.0);
-    let mut s = space(data_gradient_scratch(&params, workers));
-    run_body::<Conv2dDataGradient>(&params, &mut [&mut dy, &mut weights, &mut dx, &mut s], &host);
+    let mut s = space(scratch[1]);
+    run_body::<D>(&params, &mut [&mut dy, &mut weights, &mut dx, &mut s], &host);
     let dx = gather(&dx, c, x_ld, 7.0);
 
-    let (mut dw, mut db) = (vec![f32::NAN; shape.weights()], vec![f32::NAN; out]);
-    let mut s = space(scratch(&params, workers));
-    run_body::<Conv2dWeightGradient>(&params, &mut [&mut x, &mut dy, &mut dw, &mut db, &mut s], &host);
+    let (mut dw, mut db) = (vec![f32::NAN; shape.weights()], vec![f32::NAN; shape.biases()]);
+    let mut s = space(scratch[2]);
+    run_body::<W>(&params, &mut [&mut x, &mut dy, &mut dw, &mut db, &mut s], &host);
 
     let what = format!("{h}x{w}x{c} to {p}x{q}x{out}");
     let expected: Vec<f64> = expected.into_iter().map(|y| if relu { y.max(0.0) } else { y }).collect();
@@ -105,18 +118,22 @@ fn run(case: &Case, workers: usize, relu: bool) -> [Vec<f32>; 4] {
     [y, dx, dw, db]
 }
 
-#[test]
-fn values_and_gradients_are_those_of_the_reference() {
-    for (i, case) in CASES.iter().enumerate() {
-        run(case, 1 + i % 3, i % 2 == 0);
+/// That a case gives the reference's values, and the same bits for any number of workers.
+pub(crate) fn check(run: impl Fn(usize, bool) -> [Vec<f32>; 4]) {
+    let bits = |results: [Vec<f32>; 4]| results.map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<u32>>());
+    run(3, true);
+    let one = bits(run(1, false));
+    for workers in [2, 5] {
+        assert!(one == bits(run(workers, false)), "{workers} workers give other bits than one");
     }
 }
 
 #[test]
-fn any_number_of_workers_gives_the_same_bits() {
+fn values_and_gradients_are_those_of_the_reference_for_any_number_of_workers() {
+    let scratch = [forward_scratch, data_gradient_scratch, weight::scratch];
     for case in CASES {
-        let bits = |results: [Vec<f32>; 4]| results.map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<u32>>());
-        let one = bits(run(case, 1, false));
-        assert!(one == bits(run(case, 2, false)) && one == bits(run(case, 5, false)));
+        check(|workers, relu| {
+            run::<Conv2dForward, Conv2dDataGradient, Conv2dWeightGradient>(case, false, scratch, workers, relu)
+        });
     }
 }

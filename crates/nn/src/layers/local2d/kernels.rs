@@ -1,0 +1,246 @@
+//! Every output position is a small fully connected layer on its own window. Forward and weight gradient are tasks per position and
+//! group; the data gradient, where windows overlap, is tasks per block of images, which go through the positions in order.
+
+use crate::{
+    layers::conv2d::{Params, Plane, cut_patch},
+    tile::{Block, MR, NR, Sweep, accumulate},
+};
+use alexnode_core::{
+    host::{Host, Shared},
+    kernel::{Access, Args, Kernel},
+};
+
+/// Images of a task of the data gradient.
+const IMAGES: usize = 4 * MR;
+
+/// y from x. Arguments: x, w, bias, y, scratch.
+pub(crate) struct Local2dForward;
+/// dx from dy. Arguments: dy, w, dx, scratch.
+pub(crate) struct Local2dDataGradient;
+/// dw and dbias from x and dy. Arguments: x, dy, dw, dbias, scratch.
+pub(crate) struct Local2dWeightGradient;
+
+/// A position of y within one group.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Row and column of y.
+    at: (usize, usize),
+    /// First input channel, first output channel.
+    input: usize,
+    output: usize,
+    /// The group's share of the position's weights begins at this output number.
+    weights: usize,
+}
+
+impl Place {
+    /// Number `index` of all positions and groups.
+    fn new(p: &Params, index: usize) -> Self {
+        let (group, position) = (index % p.groups(), index / p.groups());
+        let at = (position / p.y().w, position % p.y().w);
+        let output = group * p.y().c;
+        Self { at, input: group * p.x().c, output, weights: position * p.groups() * p.y().c + output }
+    }
+    fn count(p: &Params) -> usize {
+        p.y().h * p.y().w * p.groups()
+    }
+    /// The input pixel of the window's corner; may lie outside.
+    fn corner(&self, p: &Params) -> (isize, isize) {
+        let corner = |at: usize| (at * p.stride as usize) as isize - p.padding as isize;
+        (corner(self.at.0), corner(self.at.1))
+    }
+    /// Where the outputs of the first image begin.
+    fn y(&self, p: &Params) -> usize {
+        (self.at.0 * p.y().w + self.at.1) * p.y().ld + self.output
+    }
+}
+
+/// Elements from one window to the next where they are packed: the last vector of a row may read beyond it.
+fn row(p: &Params) -> usize {
+    p.weights().next_multiple_of(NR)
+}
+
+fn windows(p: &Params) -> usize {
+    p.batch as usize * row(p)
+}
+
+/// Bytes of scratch for forward: windows, packed weights.
+pub(crate) fn forward_scratch(p: &Params, workers: usize) -> usize {
+    workers * (windows(p) + p.weights() * NR) * 4
+}
+
+/// Bytes of scratch for the weight gradient: windows.
+pub(crate) fn weight_scratch(p: &Params, workers: usize) -> usize {
+    workers * windows(p) * 4
+}
+
+/// Bytes of scratch for the data gradient: gradients of windows, packed weights.
+pub(crate) fn data_scratch(p: &Params, workers: usize) -> usize {
+    workers * (IMAGES * row(p) + p.y().c * NR) * 4
+}
+
+/// Packs the window of every image at `place`.
+fn cut_windows(p: &Params, x: &[f32], place: &Place, windows: &mut [f32]) {
+    let (plane, kernel) = (p.x(), p.kernel as usize);
+    for (image, window) in windows.chunks_exact_mut(row(p)).enumerate() {
+        let channels = &x[image * plane.image() + place.input..];
+        cut_patch(window, channels, &plane, place.corner(p), kernel, kernel);
+        window[p.weights()..].fill(0.0);
+    }
+}
+
+impl Kernel for Local2dForward {
+    type Params = Params;
+    const NAME: &'static str = "local2d_forward";
+    const SOURCE: &'static str = "local2d.cu";
+    const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Scratch];
+    fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
+        let (x, weights, bias) = (args.read::<f32>(0), args.read::<f32>(1), args.read::<f32>(2));
+        let (y, space) = (Shared::new(args.write::<f32>(3)), Shared::new(args.write::<f32>(4)));
+        let (inner, outputs, batch) = (p.weights(), p.y().c, p.batch as usize);
+        let size = windows(p) + inner * NR;
+        let sweep = Sweep { segments: 1, len: inner, a_step: 1, a_segment: 0, b_step: NR, b_segment: 0 };
+        host.parallel(Place::count(p), &|task, worker| {
+            let place = Place::new(p, task);
+            // SAFETY: every worker has its own space, and runs one task at a time.
+            let (windows, packed) = unsafe { space.range(worker * size, size) }.split_at_mut(windows(p));
+            cut_windows(p, x, &place, windows);
+            for channel in (0..outputs).step_by(NR) {
+                let width = NR.min(outputs - channel);
+                let first = place.weights + channel;
+                let rows = &weights[first * inner..][..width * inner];
+                for (step, to) in packed.chunks_exact_mut(NR).enumerate() {
+                    for (j, to) in to.iter_mut().enumerate() {
+                        *to = if j < width { rows[j * inner + step] } else { 0.0 };
+                    }
+                }
+                for image in (0..batch).step_by(MR) {
+                    // Rows beyond the last image compute that again.
+                    let offsets = std::array::from_fn(|i| (image + i).min(batch - 1) * row(p));
+                    let mut block: Block = [[0.0; NR]; MR];
+                    block.iter_mut().for_each(|sums| sums[..width].copy_from_slice(&bias[first..first + width]));
+                    accumulate(&sweep, windows, &offsets, packed, &mut block);
+                    for (image, sums) in (image..batch).zip(&block) {
+                        // SAFETY: these channels of this position belong to this task.
+                        let y = unsafe { y.range(image * p.y().image() + place.y(p) + channel, width) };
+                        for (y, sum) in y.iter_mut().zip(sums) {
+                            *y = if p.relu != 0 { sum.max(0.0) } else { *sum };
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Kernel for Local2dWeightGradient {
+    type Params = Params;
+    const NAME: &'static str = "local2d_weight_gradient";
+    const SOURCE: &'static str = "local2d.cu";
+    const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write, Access::Write, Access::Scratch];
+    fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
+        let (x, dy) = (args.read::<f32>(0), args.read::<f32>(1));
+        let (dw, db) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));
+        let space = Shared::new(args.write::<f32>(4));
+        let (inner, outputs, batch) = (p.weights(), p.y().c, p.batch as usize);
+        let (size, row, image) = (windows(p), row(p), p.y().image());
+        let sweep = Sweep { segments: 1, len: batch, a_step: image, a_segment: 0, b_step: row, b_segment: 0 };
+        host.parallel(Place::count(p), &|task, worker| {
+            let place = Place::new(p, task);
+            // SAFETY: every worker has its own space, and runs one task at a time.
+            let windows = unsafe { space.range(worker * size, size) };
+            cut_windows(p, x, &place, windows);
+            let dy = &dy[place.y(p)..];
+            // SAFETY: the weights and biases of this position and group belong to this task.
+            let (dw, db) =
+                unsafe { (dw.range(place.weights * inner, outputs * inner), db.range(place.weights, outputs)) };
+            db.fill(0.0);
+            for dy in dy.chunks(image).take(batch) {
+                db.iter_mut().zip(dy).for_each(|(sum, d)| *sum += d);
+            }
+            for left in (0..inner).step_by(NR) {
+                let width = NR.min(inner - left);
+                for output in (0..outputs).step_by(MR) {
+                    // Rows beyond the last output compute that again.
+                    let offsets = std::array::from_fn(|i| (output + i).min(outputs - 1));
+                    let mut block: Block = [[0.0; NR]; MR];
+                    accumulate(&sweep, dy, &offsets, &windows[left..], &mut block);
+                    for (o, sums) in (output..outputs).zip(&block) {
+                        dw[o * inner + left..][..width].copy_from_slice(&sums[..width]);
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Kernel for Local2dDataGradient {
+    type Params = Params;
+    const NAME: &'static str = "local2d_data_gradient";
+    const SOURCE: &'static str = "local2d.cu";
+    const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write, Access::Scratch];
+    fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
+        let (dy, weights) = (args.read::<f32>(0), args.read::<f32>(1));
+        let (dx, space) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));
+        let (plane, batch, size) = (p.x(), p.batch as usize, IMAGES * row(p) + p.y().c * NR);
+        host.parallel(batch.div_ceil(IMAGES), &|task, worker| {
+            let images = task * IMAGES..batch.min((task + 1) * IMAGES);
+            // SAFETY: every worker has its own space, and runs one task at a time.
+            let (windows, packed) = unsafe { space.range(worker * size, size) }.split_at_mut(IMAGES * row(p));
+            for pixel in images.start * plane.h * plane.w..images.end * plane.h * plane.w {
+                // SAFETY: these images belong to this task.
+                unsafe { dx.range(pixel * plane.ld, p.in_c as usize) }.fill(0.0);
+            }
+            for place in (0..Place::count(p)).map(|index| Place::new(p, index)) {
+                gradient_of_windows(p, dy, weights, &place, images.clone(), windows, packed);
+                for (image, window) in images.clone().zip(windows.chunks_exact(row(p))) {
+                    add_window(&dx, image * plane.image() + place.input, &plane, place.corner(p), p, window);
+                }
+            }
+        });
+    }
+}
+
+/// The gradient by the windows of `images` at `place`.
+fn gradient_of_windows(
+    p: &Params,
+    dy: &[f32],
+    weights: &[f32],
+    place: &Place,
+    images: std::ops::Range<usize>,
+    windows: &mut [f32],
+    packed: &mut [f32],
+) {
+    let (inner, outputs, image) = (p.weights(), p.y().c, p.y().image());
+    let sweep = Sweep { segments: 1, len: outputs, a_step: 1, a_segment: 0, b_step: NR, b_segment: 0 };
+    let weights = &weights[place.weights * inner..][..outputs * inner];
+    for left in (0..inner).step_by(NR) {
+        let width = NR.min(inner - left);
+        for (to, from) in packed.chunks_exact_mut(NR).zip(weights.chunks_exact(inner)) {
+            to[..width].copy_from_slice(&from[left..left + width]);
+            to[width..].fill(0.0);
+        }
+        for first in images.clone().step_by(MR) {
+            // Rows beyond the last image compute that again.
+            let offsets = std::array::from_fn(|i| (first + i).min(images.end - 1) * image + place.y(p));
+            let mut block: Block = [[0.0; NR]; MR];
+            accumulate(&sweep, dy, &offsets, packed, &mut block);
+            for (image, sums) in (first..images.end).zip(&block) {
+                windows[(image - images.start) * row(p) + left..][..NR].copy_from_slice(sums);
+            }
+        }
+    }
+}
+
+/// Adds a window's gradient to those pixels of the image at `start` that it covers.
+fn add_window(dx: &Shared<'_, f32>, start: usize, plane: &Plane, corner: (isize, isize), p: &Params, window: &[f32]) {
+    let kernel = p.kernel as usize;
+    for (tap, from) in window.chunks_exact(plane.c).take(kernel * kernel).enumerate() {
+        let (y, x) = (corner.0 + (tap / kernel) as isize, corner.1 + (tap % kernel) as isize);
+        if (0..plane.h as isize).contains(&y) && (0..plane.w as isize).contains(&x) {
+            let pixel = y as usize * plane.w + x as usize;
+            // SAFETY: the image belongs to this task.
+            let to = unsafe { dx.range(start + pixel * plane.ld, plane.c) };
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        }
+    }
+}
