@@ -1,9 +1,20 @@
-//! The addon.
+//! The addon that `lib/` loads as `#native`. As thin as it can be: strings of JSON in, promises out; what is computed lives in
+//! the other crates. Nothing here works longer than a moment on the JavaScript thread, and no panic leaves Rust.
+//!
+//! | module | about |
+//! |---|---|
+//! | [`functions`] | what needs no object: describe a network, list devices, read a checkpoint's metadata |
+//! | [`dataset`] | `NativeDataset` |
+//! | [`trainer`] | `NativeTrainer` |
+//! | [`session`] | what runs on a trainer's own thread |
+//! | [`devices`] | device names to a backend: the one place that knows which backends there are |
+//! | [`task`] | native threads, promises that they settle, and their end |
+//! | [`error`] | errors with code and hint, and panics made into such |
 
-use napi_derive::napi;
-
-/// x
-#[napi]
-pub fn list_devices() -> String {
-    "[]".into()
-}
+pub mod dataset;
+pub mod devices;
+pub mod error;
+pub mod functions;
+pub mod session;
+pub mod task;
+pub mod trainer;

@@ -1,0 +1,76 @@
+//! `NativeDataset`: an open data set that trainers share.
+
+use crate::{
+    error::{answer, json, parse, to_js},
+    task::{self, lock},
+};
+use alexnode_core::{Error, Result};
+use alexnode_data::{Dataset, DatasetOptions};
+use napi::{Env, bindgen_prelude::Object};
+use napi_derive::napi;
+use std::{
+    sync::{Arc, Mutex},
+    thread,
+};
+
+/// An open data set. Closing it, or letting it go, frees its memory once no trainer uses it any more.
+#[napi]
+pub struct NativeDataset {
+    dataset: Mutex<Option<Arc<Dataset>>>,
+    info: String,
+}
+
+#[napi]
+impl NativeDataset {
+    /// Scans, splits and measures a data set; `options` as in `lib/data.ts`. ERR_DATA names what cannot be read.
+    #[napi(ts_return_type = "Promise<NativeDataset>")]
+    pub fn open(env: &Env, options: String) -> napi::Result<Object<'_>> {
+        let options: DatasetOptions = parse("data", &options).map_err(|e| to_js(*env, &e))?;
+        let work = move |cancel: &_| {
+            let dataset = Dataset::open(&options, cancel)?;
+            let info = json(dataset.info())?;
+            Ok(Self { dataset: Mutex::new(Some(Arc::new(dataset))), info })
+        };
+        task::once(env, "alexnode-open", work, |_, dataset| Ok(dataset))
+    }
+
+    /// What the scan has found.
+    #[napi]
+    pub fn info(&self) -> String {
+        self.info.clone()
+    }
+
+    /// Lets the images go. Trainers that use them keep them. Calling it again does nothing.
+    #[napi]
+    pub fn close(&self, env: Env) -> napi::Result<()> {
+        answer(env, || {
+            release(lock(&self.dataset).take());
+            Ok(())
+        })
+    }
+}
+
+impl NativeDataset {
+    /// The data set.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` after `close()`.
+    pub fn get(&self) -> Result<Arc<Dataset>> {
+        let closed = || Error::usage("the data set has been closed").hint("close it after the trainers that use it");
+        lock(&self.dataset).clone().ok_or_else(closed)
+    }
+}
+
+impl Drop for NativeDataset {
+    fn drop(&mut self) {
+        release(lock(&self.dataset).take());
+    }
+}
+
+/// Giving much memory back takes a while: not on the JavaScript thread.
+fn release(dataset: Option<Arc<Dataset>>) {
+    if let Some(dataset) = dataset {
+        // Where no thread can be had, the closure and the data set in it are dropped here.
+        drop(thread::Builder::new().name("alexnode-close".into()).spawn(move || drop(dataset)));
+    }
+}

@@ -1,0 +1,69 @@
+//! What needs no object.
+
+use crate::{
+    devices,
+    error::{answer, json, parse},
+    task,
+};
+use alexnode_core::Result;
+use alexnode_nn::{
+    checkpoint,
+    network::NetworkSpec,
+    resident::MemoryUse,
+    trainer::{Description, describe},
+};
+use napi::{Env, bindgen_prelude::Object};
+use napi_derive::napi;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Request {
+    network: NetworkSpec,
+    batch: usize,
+    devices: Vec<String>,
+    #[serde(default)]
+    threads: Option<usize>,
+}
+
+/// `Description`, with the names of the devices.
+#[derive(Serialize)]
+struct Described<'a> {
+    #[serde(flatten)]
+    network: &'a Description,
+    memory: Vec<DeviceMemory<'a>>,
+}
+
+#[derive(Serialize)]
+struct DeviceMemory<'a> {
+    device: &'a str,
+    #[serde(flatten)]
+    memory: &'a MemoryUse,
+}
+
+/// Checks a network and plans it without allocating anything. In: `{ network, batch, devices, threads? }`. Out: the layer table, the
+/// memory of each device and the counters of a training step. ERR_USAGE or ERR_SHAPE names the layer that does not fit.
+#[napi]
+pub fn describe_network(env: Env, request: String) -> napi::Result<String> {
+    answer(env, || {
+        let Request { network, batch, devices, threads } = parse("describeNetwork", &request)?;
+        let description = describe(network, batch, &devices::workers(&devices, threads)?)?;
+        let memory = devices.iter().zip(&description.memory);
+        let memory = memory.map(|(device, memory)| DeviceMemory { device, memory }).collect();
+        json(&Described { network: &description, memory })
+    })
+}
+
+/// The devices that this program knows: `[{ name, description?, usable, reason? }]`.
+#[napi]
+pub fn list_devices(env: Env) -> napi::Result<String> {
+    answer(env, || json(&devices::list()))
+}
+
+/// The metadata of a checkpoint, after the SHA-256 of its data has been checked. ERR_CHECKPOINT if it is missing or damaged.
+#[napi(ts_return_type = "Promise<string>")]
+pub fn read_checkpoint(env: &Env, path: String) -> napi::Result<Object<'_>> {
+    let work = move |_: &_| -> Result<String> { Ok(checkpoint::read(Path::new(&path))?.metadata().to_owned()) };
+    task::once(env, "alexnode-read", work, |_, metadata| Ok(metadata))
+}

@@ -1,0 +1,191 @@
+//! What lives on a trainer's own thread: the trainer, and where in the training images it stands.
+
+use crate::{devices, error::json};
+use alexnode_core::{BatchSource, Error, ErrorCode, Result};
+use alexnode_data::{Dataset, Loader, LoaderOptions, Split};
+use alexnode_nn::{
+    network::NetworkSpec,
+    trainer::{ImageStatistics, Segment, Trainer, TrainerConfig},
+};
+use serde::Deserialize;
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+/// What a trainer is made from.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    network: NetworkSpec,
+    devices: Vec<String>,
+    #[serde(default)]
+    threads: Option<usize>,
+    batch: usize,
+    seed: u64,
+    #[serde(default = "paper_momentum")]
+    momentum: f32,
+    #[serde(default)]
+    precision: Precision,
+}
+
+fn paper_momentum() -> f32 {
+    0.9
+}
+
+/// The arithmetic of the layers.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Precision {
+    #[default]
+    Fp32,
+}
+
+/// Which images to test on, and how.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Evaluation {
+    split: Split,
+    crops: u32,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+/// Where the next minibatch of an open loader stands.
+#[derive(Clone, Copy, PartialEq)]
+struct Position {
+    epoch: u32,
+    batch: usize,
+}
+
+/// A trainer with its data.
+pub struct Session {
+    trainer: Trainer,
+    dataset: Arc<Dataset>,
+    seed: u64,
+    /// Kept between segments, so that the images of the next one are decoded meanwhile.
+    loader: Option<(Position, Loader)>,
+}
+
+impl Session {
+    /// Opens the devices, plans and initialises the network.
+    ///
+    /// # Errors
+    /// `ERR_USAGE`, `ERR_SHAPE` or `ERR_DEVICE`, naming what does not fit.
+    pub fn new(config: Config, dataset: Arc<Dataset>) -> Result<Self> {
+        let Config { network, devices, threads, batch, seed, momentum, precision: Precision::Fp32 } = config;
+        let info = dataset.info();
+        if info.classes.len() != network.classes {
+            return Err(Error::usage(format!(
+                "{}: the network has {} classes, the data set {}",
+                network.name,
+                network.classes,
+                info.classes.len()
+            ))
+            .hint("make the network for the classes of the data set"));
+        }
+        if info.image_size != network.input.image_size {
+            return Err(Error::shape(format!(
+                "{}: expected images of {} pixels, the data set was opened with {}",
+                network.name, network.input.image_size, info.image_size
+            ))
+            .hint("open the data set with the network's input.imageSize"));
+        }
+        let statistics = dataset.statistics();
+        let images = ImageStatistics {
+            mean: &statistics.mean,
+            deviations: statistics.stdevs,
+            components: statistics.vectors,
+        };
+        let backend = devices::open(&devices, threads)?;
+        let trainer = Trainer::new(TrainerConfig { network, batch, seed, momentum }, images, backend)?;
+        Ok(Self { trainer, dataset, seed, loader: None })
+    }
+
+    /// Trains on the minibatches of `segment`.
+    ///
+    /// # Errors
+    /// As [`Trainer::run`]; a loss that is not finite names the first layer at fault.
+    pub fn run(&mut self, segment: &Segment, cancel: &AtomicBool) -> Result<String> {
+        let from = Position { epoch: segment.epoch, batch: segment.batch };
+        let mut loader = match self.loader.take() {
+            Some((position, loader)) if position == from => loader,
+            _ => self.training(from)?,
+        };
+        match self.trainer.run(&mut loader, segment, cancel) {
+            Ok(report) => {
+                let next = Position { batch: from.batch + report.steps, ..from };
+                self.loader = Some((next, loader));
+                json(&report)
+            }
+            Err(error) if error.code() == ErrorCode::Diverged => {
+                drop(loader);
+                Err(self.diagnosis(segment)?.unwrap_or(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The first layer at fault in the step that diverged, from a replay of that step.
+    fn diagnosis(&mut self, segment: &Segment) -> Result<Option<Error>> {
+        let Some(step) = self.trainer.diverged()? else { return Ok(None) };
+        let done = step.saturating_sub(segment.step) as usize;
+        let at = Position { epoch: segment.epoch, batch: segment.batch + done };
+        let Some(batch) = self.training(at)?.next()? else { return Ok(None) };
+        self.trainer.diagnose(segment, &batch).map(Some)
+    }
+
+    fn training(&self, from: Position) -> Result<Loader> {
+        self.dataset.loader(&LoaderOptions {
+            split: Split::Train,
+            batch: self.trainer.batch(),
+            seed: self.seed,
+            epoch: from.epoch,
+            first_batch: from.batch,
+            shuffle: true,
+            limit: None,
+        })
+    }
+
+    /// Tests on a split.
+    ///
+    /// # Errors
+    /// As [`Trainer::evaluate`].
+    pub fn evaluate(&mut self, evaluation: &Evaluation, cancel: &AtomicBool) -> Result<String> {
+        let mut loader = self.dataset.loader(&LoaderOptions {
+            split: evaluation.split,
+            batch: self.trainer.batch(),
+            seed: self.seed,
+            epoch: 0,
+            first_batch: 0,
+            // The first images of a split are all of one class; a part of it is drawn.
+            shuffle: evaluation.limit.is_some(),
+            limit: evaluation.limit,
+        })?;
+        json(&self.trainer.evaluate(&mut loader, evaluation.crops, cancel)?)
+    }
+
+    /// Writes a checkpoint.
+    ///
+    /// # Errors
+    /// `ERR_CHECKPOINT`.
+    pub fn save(&mut self, path: &Path, metadata: &str) -> Result<String> {
+        json(&self.trainer.save(path, metadata)?)
+    }
+
+    /// Reads a checkpoint, and returns its metadata.
+    ///
+    /// # Errors
+    /// `ERR_CHECKPOINT`; nothing has changed then.
+    pub fn load(&mut self, path: &Path) -> Result<String> {
+        self.trainer.load(path)
+    }
+
+    /// Shape and elements of a tensor.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` where there is no such tensor.
+    pub fn tensor(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        self.trainer.tensor(name)
+    }
+}

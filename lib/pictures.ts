@@ -1,0 +1,193 @@
+/** Pictures of a run: the filters of the first layer as a PNG, the learning curve as an SVG. */
+import { encode } from 'fast-png';
+import type { Spec } from 'vega';
+
+import { writeAtomic } from './files.js';
+
+/** The weights of a convolution, as `tensor('conv1.weight')` gives them: output, input, row, column. */
+export interface FilterTensor {
+  shape: number[];
+  data: Float32Array;
+}
+
+/** One epoch of the curve; `null` where it was not measured. Errors as fractions. */
+export interface CurveRow {
+  epoch: number;
+  train: { loss: number; top1Error: number } | null;
+  val: { loss: number; top1Error: number } | null;
+}
+
+/** Side of an enlarged filter in pixels, about. */
+const FILTER_PIXELS = 44;
+const GAP = 4;
+const TOWER_GAP = 16;
+/** A block of filters is about this many times as wide as high, like those of the paper's Figure 3. */
+const ASPECT = 5;
+
+/**
+ * Draws filters in a grid, in their order, each enlarged without smoothing. Three input channels are shown as colours; of any other
+ * number the mean is shown in grey. One scale for all: the smallest weight is black, the largest one white. With `towers: 2` the two halves
+ * are two blocks, one above the other, as in the paper's Figure 3.
+ */
+export async function writeFilters(
+  path: string,
+  tensor: FilterTensor,
+  options: { towers?: 1 | 2 } = {},
+): Promise<void> {
+  await writeAtomic(path, encode(filterImage(tensor, options.towers ?? 1)));
+}
+
+/** An RGB image of bytes. */
+interface Image {
+  width: number;
+  height: number;
+  channels: 3;
+  data: Uint8Array;
+}
+
+function filterImage({ shape, data }: FilterTensor, towers: number): Image {
+  const [count = 0, channels = 0, rows = 0, columns = 0] = shape;
+  const filter = (index: number) =>
+    data.subarray(index * channels * rows * columns, (index + 1) * channels * rows * columns);
+  const { low, range } = extent(data);
+  const scale = Math.max(1, Math.round(FILTER_PIXELS / Math.max(rows, columns)));
+  const block = Math.ceil(count / towers);
+  const across = gridColumns(block);
+  const down = Math.ceil(block / across);
+  const cell = { width: columns * scale + GAP, height: rows * scale + GAP };
+  const blockHeight = down * cell.height + TOWER_GAP;
+
+  const width = across * cell.width + GAP;
+  const height = towers * blockHeight - TOWER_GAP + GAP;
+  const pixels = new Uint8Array(width * height * 3).fill(255);
+  for (let index = 0; index < count; index += 1) {
+    const place = index % block;
+    const left = GAP + (place % across) * cell.width;
+    const top = GAP + Math.floor(index / block) * blockHeight + Math.floor(place / across) * cell.height;
+    const weights = filter(index);
+    for (let y = 0; y < rows * scale; y += 1) {
+      for (let x = 0; x < columns * scale; x += 1) {
+        const at = Math.floor(y / scale) * columns + Math.floor(x / scale);
+        const colour = colourAt(weights, channels, rows * columns, at);
+        const target = ((top + y) * width + left + x) * 3;
+        for (let c = 0; c < 3; c += 1) pixels[target + c] = Math.round(((colour[c]! - low) / range) * 255);
+      }
+    }
+  }
+  return { width, height, channels: 3, data: pixels };
+}
+
+/** The weights of one position of a filter as R, G, B. */
+function colourAt(weights: Float32Array, channels: number, plane: number, at: number): [number, number, number] {
+  if (channels === 3) return [weights[at]!, weights[plane + at]!, weights[2 * plane + at]!];
+  let sum = 0;
+  for (let channel = 0; channel < channels; channel += 1) sum += weights[channel * plane + at]!;
+  const mean = sum / channels;
+  return [mean, mean, mean];
+}
+
+/** Smallest finite value and distance to the largest one; never 0. */
+function extent(data: Float32Array): { low: number; range: number } {
+  let low = Number.POSITIVE_INFINITY;
+  let high = Number.NEGATIVE_INFINITY;
+  for (const value of data) {
+    if (!Number.isFinite(value)) continue;
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return high > low ? { low, range: high - low } : { low: Number.isFinite(low) ? low - 0.5 : 0, range: 1 };
+}
+
+/** Filters in a row: a divisor of `count` that makes the block about as wide as wanted; without a good one, rows that do not end flush. */
+function gridColumns(count: number): number {
+  const wide = Math.max(1, Math.round(Math.sqrt(count * ASPECT)));
+  const divisors = Array.from({ length: 16 }, (_, i) => i + 1).filter((columns) => count % columns === 0);
+  const distance = (columns: number) => Math.abs(Math.log((columns * columns) / count / ASPECT));
+  const best = divisors.reduce((a, b) => (distance(b) < distance(a) ? b : a), 1);
+  return distance(best) < 1 ? best : Math.min(wide, 16, count);
+}
+
+/** Draws loss and top-1 error over the epochs, of training and of validation. Overwrites `path`. */
+export async function writeCurve(path: string, rows: readonly CurveRow[]): Promise<void> {
+  // Loaded when there is something to draw: it is large.
+  const { parse, View } = await import('vega');
+  const view = new View(parse(curveSpec(rows)), { renderer: 'none' });
+  try {
+    await writeAtomic(path, `${await view.toSVG()}\n`);
+  } finally {
+    view.finalize();
+  }
+}
+
+type Mark = NonNullable<Spec['marks']>[number];
+
+/** A line's point. */
+interface Point {
+  epoch: number;
+  series: 'training' | 'validation';
+  value: number;
+}
+
+function curveSpec(rows: readonly CurveRow[]): Spec {
+  const loss = points(rows, (metrics) => metrics.loss);
+  const error = points(rows, (metrics) => metrics.top1Error);
+  const last = Math.max(2, ...rows.map((row) => row.epoch));
+  return {
+    background: 'white',
+    padding: 8,
+    layout: { columns: 2, padding: 24, align: 'all' },
+    data: [
+      { name: 'loss', values: loss },
+      { name: 'error', values: error },
+    ],
+    scales: [{ name: 'colour', type: 'ordinal', domain: ['training', 'validation'], range: ['#4c78a8', '#e4572e'] }],
+    legends: [{ stroke: 'colour', symbolType: 'stroke', orient: 'top-right', direction: 'horizontal' }],
+    marks: [panel('loss', loss, last, 'loss (nats)', '~g'), panel('error', error, last, 'top-1 error', '%')],
+  };
+}
+
+function points(rows: readonly CurveRow[], pick: (metrics: { loss: number; top1Error: number }) => number): Point[] {
+  return rows.flatMap(({ epoch, train, val }) => {
+    const list: Point[] = [];
+    if (train && Number.isFinite(pick(train))) list.push({ epoch, series: 'training', value: pick(train) });
+    if (val && Number.isFinite(pick(val))) list.push({ epoch, series: 'validation', value: pick(val) });
+    return list;
+  });
+}
+
+/** One diagram: a line with points per series. */
+function panel(data: string, values: Point[], last: number, title: string, format: string): Mark {
+  const high = Math.max(...values.map((point) => point.value), Number.MIN_VALUE);
+  const position = { x: { scale: 'x', field: 'epoch' }, y: { scale: 'y', field: 'value' } };
+  const colour = { scale: 'colour', field: 'series' };
+  return {
+    type: 'group',
+    encode: { enter: { width: { value: 360 }, height: { value: 240 } } },
+    scales: [
+      { name: 'x', type: 'linear', domain: [1, last], range: [0, 360] },
+      { name: 'y', type: 'linear', domain: [0, values.length > 0 ? high : 1], range: [240, 0], nice: true },
+    ],
+    axes: [
+      { scale: 'x', orient: 'bottom', title: 'epoch', format: 'd', tickMinStep: 1, tickCount: 8 },
+      { scale: 'y', orient: 'left', title, format, grid: true, tickCount: 6 },
+    ],
+    marks: [
+      {
+        type: 'group',
+        from: { facet: { name: `${data}Series`, data, groupby: 'series' } },
+        marks: [
+          {
+            type: 'line',
+            from: { data: `${data}Series` },
+            encode: { enter: { ...position, stroke: colour, strokeWidth: { value: 2 } } },
+          },
+          {
+            type: 'symbol',
+            from: { data: `${data}Series` },
+            encode: { enter: { ...position, fill: colour, size: { value: 16 } } },
+          },
+        ],
+      },
+    ],
+  };
+}
