@@ -44,6 +44,7 @@ export const recipeSchema = z.strictObject({
   schedule: scheduleSchema,
   biasSchedule: scheduleSchema.optional(),
   layerRates: z.record(z.string(), z.union([rate, pairSchema])).optional(),
+  layerSchedules: z.record(z.string(), scheduleSchema).optional(),
   freezeAt: z.record(z.string(), whole).optional(),
   colourNoise: rate,
   colourNoiseOffAt: share.optional(),
@@ -107,7 +108,9 @@ function unwrap(schema: unknown): unknown {
 }
 
 function at(what: string, path: readonly PropertyKey[], key?: string): string {
-  return [what, ...path.map(String), ...(key === undefined ? [] : [key])].filter((part) => part !== '').join('.');
+  const inner = [...path.map(String), ...(key === undefined ? [] : [key])].join('.');
+  if (inner === '') return what;
+  return what.startsWith('--') ? `${what} ${inner}` : `${what}.${inner}`;
 }
 
 function describe(issue: Issue, schema: unknown, value: unknown, what: string): AlexnodeError {

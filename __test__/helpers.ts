@@ -1,0 +1,135 @@
+/** What the end-to-end specs share: a network that trains in a blink, temporary folders, the command as a child process. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+
+import type { NetworkSpec, Recipe, TrainCall, TrainEvent, Training } from '../lib/index.js';
+
+export const ROOT = resolve(import.meta.dirname, '..');
+
+/** An empty folder in the system's temporary one. */
+export function temporary(): string {
+  return mkdtempSync(join(tmpdir(), 'alexnode-test-'));
+}
+
+/** One convolution, dropout, one linear layer over 16-pixel images: some 20,000 multiply-adds. */
+export function tinyNetwork(classes: number, std = 0.1): NetworkSpec {
+  return {
+    name: 'tiny',
+    classes,
+    input: { imageSize: 16, cropSize: 14, flip: true, noiseDivisor: 1, scale: 1 / 64 },
+    layers: [
+      { type: 'conv2d', name: 'conv1', outChannels: 8, kernelSize: 3, stride: 2, weightInit: { type: 'normal', std } },
+      { type: 'relu', name: 'relu1' },
+      { type: 'maxPool2d', name: 'pool1', kernelSize: 3, stride: 2 },
+      { type: 'dropout', name: 'dropout1', p: 0.2 },
+      { type: 'linear', name: 'fc2', outFeatures: classes, weightInit: { type: 'normal', std }, weightDecay: 0.0005 },
+    ],
+  };
+}
+
+/** Everything on: noise, dropout, a schedule with a memory, a drop inside an epoch. */
+export const TINY: Partial<Recipe> = {
+  batch: 32,
+  epochs: 3,
+  lr: 0.05,
+  biasLr: 0.1,
+  schedule: { type: 'plateau', factor: 0.5, patience: 1, drops: 3, minDelta: 0 },
+  biasSchedule: { type: 'step', at: [1.5], factor: 0.5 },
+  colourNoise: 0.1,
+};
+
+/** A training of the tiny network on 500 generated images: 16 steps per epoch, the last one short. */
+export const TINY_CALL: TrainCall = { network: tinyNetwork, recipe: TINY, limit: 500, seed: 7 };
+
+/** All events of a training. */
+export async function drain(training: Training): Promise<TrainEvent[]> {
+  const events: TrainEvent[] = [];
+  for await (const event of training) events.push(event);
+  return events;
+}
+
+/** The data section of a safetensors file: all tensors, byte for byte, without the metadata. */
+export function tensorBytes(path: string): Buffer {
+  const file = readFileSync(path);
+  return file.subarray(8 + Number(file.readBigUInt64LE(0)));
+}
+
+/** The newest checkpoint of a run. */
+export function newest(folder: string): string {
+  const checkpoints = join(folder, 'checkpoints');
+  return join(checkpoints, readFileSync(join(checkpoints, 'last'), 'utf8').trim());
+}
+
+/** How a child process ended. */
+export interface Ended {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+  seconds: number;
+}
+
+/** A child process whose stdout is read line by line. */
+export class Child {
+  readonly process: ChildProcess;
+  readonly ended: Promise<Ended>;
+  #stdout = '';
+  #stderr = '';
+  #waiting: { matches: (line: string) => boolean; found: () => void }[] = [];
+
+  constructor(file: string, args: string[], cwd: string) {
+    const start = performance.now();
+    this.process = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), file, ...args], {
+      cwd,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, NO_COLOR: '1' },
+    });
+    this.process.stderr?.on('data', (data: Buffer) => {
+      this.#stderr += data.toString();
+    });
+    if (this.process.stdout !== null) createInterface(this.process.stdout).on('line', (line) => this.#line(line));
+    this.ended = new Promise((done) => {
+      this.process.on('close', (code, signal) => {
+        const seconds = (performance.now() - start) / 1000;
+        done({ code, signal, stdout: this.#stdout, stderr: this.#stderr, seconds });
+      });
+    });
+  }
+
+  #line(line: string): void {
+    this.#stdout += `${line}\n`;
+    for (const waiting of this.#waiting.filter(({ matches }) => matches(line))) {
+      this.#waiting = this.#waiting.filter((other) => other !== waiting);
+      waiting.found();
+    }
+  }
+
+  /** When a line of stdout matches; an error where the process ends without one. */
+  async line(matches: (line: string) => boolean): Promise<void> {
+    if (this.#stdout.split('\n').some((line) => line !== '' && matches(line))) return;
+    await Promise.race([
+      new Promise<void>((found) => {
+        this.#waiting.push({ matches, found });
+      }),
+      this.ended.then(({ stderr }) => {
+        throw new Error(`the process ended before the line came: ${stderr}`);
+      }),
+    ]);
+  }
+}
+
+/** The `alexnode` command, in `cwd`. */
+export function cli(args: string[], cwd: string): Child {
+  return new Child(join(ROOT, 'lib', 'cli', 'main.ts'), args, cwd);
+}
+
+/** The events that `--json` printed. */
+export function eventsOf(stdout: string): TrainEvent[] {
+  return stdout
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as TrainEvent);
+}

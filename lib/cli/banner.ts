@@ -1,0 +1,124 @@
+/** What is about to happen, before it does. */
+import {
+  type DatasetInfo,
+  type DeviceInfo,
+  listDevices,
+  type NetworkInfo,
+  type Rehearsal,
+  type Training,
+} from '../index.js';
+import { bytes, count, millions, percent, rateText, table, time } from './format.js';
+
+/** A line with its subject in the left column. */
+export function line(subject: string, text: string): string {
+  return ` ${subject.padEnd(9)} ${text}\n`;
+}
+
+function deviceText(names: string[], why: string): string {
+  const known = new Map<string, DeviceInfo>(listDevices().map((device) => [device.name, device]));
+  const described = names.map((name) => {
+    const text = known.get(name)?.description;
+    return text === undefined ? name : `${name} (${text})`;
+  });
+  return `${described.join(' and ')}; ${why}`;
+}
+
+function dataText(info: DatasetInfo): string {
+  const { classes, train, val, imageSize, split, source, kind } = info;
+  const name = kind === 'generated' ? 'generated' : `${source} (${kind})`;
+  const validation = val === 0 ? 'no validation images' : `${count(val)} validation images`;
+  return `${name}: ${classes.length} classes, ${count(train)} training and ${validation} of ${imageSize} pixels, split ${split}`;
+}
+
+function memoryText(info: NetworkInfo): string {
+  return info.memory.map((part) => `${part.device} ${bytes(part.totalBytes)}`).join(', ');
+}
+
+/** Device and why, data, model, plan, memory, disk, folder. */
+export function banner(training: Training): string {
+  const { trainer, data, run, why, resumed } = training;
+  const { config, info, batches } = trainer;
+  const { recipe, network, preset } = config;
+  const { schedule } = recipe;
+  const steps = batches * recipe.epochs;
+  const towers = info.counters.transferBytes > 0 ? `; ${bytes(info.counters.transferBytes)} cross per step` : '';
+  // Weights and momentum, four bytes each, in at most four files and one that is being written.
+  const disk = run === undefined ? '' : `, up to ${bytes(info.parameters * 8 * 5)} of checkpoints`;
+  const parts = [
+    line('device', `${deviceText(config.devices, why.devices)}${towers}`),
+    line('data', dataText(data.info)),
+    line(
+      'model',
+      `${preset ?? network.name} (${why.preset}): ${count(info.parameters)} parameters, ${millions(info.macs)} multiply-adds per image`,
+    ),
+    line(
+      'plan',
+      `${recipe.epochs} epochs of ${count(batches)} steps of ${recipe.batch} images, ${count(steps)} steps; ` +
+        `lr ${rateText(recipe.lr)} (${schedule.type}), seed ${config.seed}`,
+    ),
+    line('memory', `${memoryText(info)}${disk}`),
+  ];
+  if (run !== undefined) parts.push(line('run', run.folder));
+  if (resumed !== undefined) {
+    parts.push(line('resume', `${resumed}: epoch ${trainer.cursor.epoch + 1}, step ${count(trainer.cursor.step)}`));
+  }
+  return `${parts.join('')}\n`;
+}
+
+/** Shapes, parameters and multiply-adds of every layer. */
+export function layerTable(info: NetworkInfo): string {
+  const rows = info.layers.map((layer) => [
+    layer.name,
+    layer.type,
+    layer.shape.join(' x '),
+    count(layer.parameters),
+    count(layer.macs),
+  ]);
+  rows.push(['total', '', '', count(info.parameters), count(info.macs)]);
+  return `${table(['layer', 'type', 'output', 'parameters', 'multiply-adds'], rows)}\n`;
+}
+
+/** What a rehearsal found. */
+export function rehearsalText(rehearsal: Rehearsal): string {
+  const { info, recipe, validation, checkpoint, forecast, why, devices, preset } = rehearsal;
+  const memory = info.memory.map((part) => [
+    part.device,
+    bytes(part.parameterBytes),
+    bytes(part.momentumBytes),
+    bytes(part.activationBytes),
+    bytes(part.totalBytes),
+  ]);
+  const { launches, transfers, transferBytes } = info.counters;
+  const enough = forecast.freeBytes > forecast.diskBytes ? '' : ': NOT ENOUGH';
+  return [
+    line('device', deviceText(devices, why.devices)),
+    line('data', dataText(rehearsal.data)),
+    line('model', `${preset ?? 'network'} (${why.preset})`),
+    '\n',
+    layerTable(info),
+    '\n',
+    `${table(['memory', 'weights', 'momentum', 'activations', 'total'], memory, 1)}\n`,
+    '\n',
+    line('step', `${count(launches)} launches, ${count(transfers)} transfers, ${bytes(transferBytes)} between devices`),
+    line(
+      'rehearsal',
+      `${rehearsal.steps} steps, ${time(rehearsal.secondsPerStep)} each, ${count(rehearsal.imagesPerSecond)} images/s; ` +
+        `first loss ${rehearsal.firstLoss.toFixed(3)}`,
+    ),
+    validation === null
+      ? line('', 'no validation images')
+      : line('', `validation of ${count(validation.images)} images in ${time(validation.seconds)}`),
+    line('', `checkpoint of ${bytes(checkpoint.bytes)} in ${time(checkpoint.seconds)}`),
+    line('', `resumed step identical in ${rehearsal.tensorsCompared} tensors`),
+    line(
+      'forecast',
+      `${time(forecast.seconds)} for ${count(forecast.steps)} steps in ${recipe.epochs} epochs, ` +
+        `${bytes(forecast.diskBytes)} on the disk (${bytes(forecast.freeBytes)} free${enough})`,
+    ),
+  ].join('');
+}
+
+/** Loss and errors of an evaluation, with the uncertainty that so few images leave. */
+export function intervalText(error: number, half: number): string {
+  return `${percent(error)} +- ${percent(half)}`;
+}

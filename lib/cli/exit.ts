@@ -1,0 +1,37 @@
+/** Errors as the command shows them, and exit codes. */
+import { AlexnodeError, type ErrorCode } from '../index.js';
+
+/** The exit codes; any other failure is 1. */
+export const EXIT = { ok: 0, failure: 1, usage: 2, device: 3, data: 4, diverged: 5, interrupted: 130 } as const;
+
+const BY_CODE: Partial<Record<ErrorCode, number>> = {
+  ERR_USAGE: EXIT.usage,
+  ERR_SHAPE: EXIT.usage,
+  ERR_DEVICE: EXIT.device,
+  ERR_DATA: EXIT.data,
+  ERR_DIVERGED: EXIT.diverged,
+  ERR_ABORTED: EXIT.interrupted,
+};
+
+/** The exit code of a failure. */
+export function exitCodeOf(error: unknown): number {
+  return (error instanceof AlexnodeError ? BY_CODE[error.code] : undefined) ?? EXIT.failure;
+}
+
+/** What went wrong and what to do, on stderr; with `json` also as an event on stdout. */
+export function printError(error: unknown, json: boolean): void {
+  if (!(error instanceof AlexnodeError)) {
+    process.stderr.write(`alexnode: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    if (json) printJson({ type: 'error', code: null, message: String(error), hint: null });
+    return;
+  }
+  const { code, message, hint } = error;
+  process.stderr.write(`alexnode: ${message} (${code})\n`);
+  if (hint !== undefined && hint !== '') process.stderr.write(`  ${hint}\n`);
+  if (json) printJson({ type: 'error', code, message, hint: hint ?? null });
+}
+
+/** One line of NDJSON. */
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}

@@ -1,0 +1,69 @@
+/** Parsers of flag values, and the flags that several verbs have. */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+
+import { AlexnodeError, parseDuration, suggestion } from '../index.js';
+
+/** A whole number of at least `least`. */
+export function whole(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least) {
+      throw new InvalidArgumentError(`Expected a whole number of at least ${least}.`);
+    }
+    return value;
+  };
+}
+
+/** A number that is not negative. */
+export function rate(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value) || value < 0) {
+    throw new InvalidArgumentError('Expected a number that is not negative, for example 0.01.');
+  }
+  return value;
+}
+
+/** A duration, in seconds. */
+export function duration(text: string): number {
+  try {
+    return parseDuration(text, 'duration');
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof AlexnodeError ? (error.hint ?? '') : '');
+  }
+}
+
+/** A list with commas. */
+export function list(text: string): string[] {
+  const items = text.split(',').map((item) => item.trim());
+  if (items.some((item) => item === ''))
+    throw new InvalidArgumentError('Expected names with commas, for example cpu,cpu.');
+  return items;
+}
+
+/** Adds one more of a flag that may be repeated. */
+export function collect(text: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), text];
+}
+
+/** One of `names`; a slip is told the nearest. */
+export function oneOf<T extends string>(names: readonly T[]): (text: string) => T {
+  return (text) => {
+    const name = names.find((candidate) => candidate === text);
+    if (name === undefined) throw new InvalidArgumentError(suggestion(text, names));
+    return name;
+  };
+}
+
+/** Where the images come from and what computes. */
+export function addCommonFlags(command: Command): Command {
+  return command
+    .option('--data <source>', '"generated", a folder, a .tar, or the CIFAR-10 binaries')
+    .option('--devices <names>', 'one device, or two for the two towers: cpu, "cpu,cpu", cuda:0, "cuda:0,cuda:1"', list)
+    .option('--threads <n>', 'CPU threads (default: all)', whole(1))
+    .addOption(
+      new Option('--on-bad-image <what>', 'an undecodable image: "error" or "skip"').argParser(
+        oneOf(['error', 'skip']),
+      ),
+    )
+    .option('--json', 'machine-readable output on stdout');
+}

@@ -1,0 +1,67 @@
+/** Numbers and tables as people read them. */
+import Table from 'cli-table3';
+import prettyBytes from 'pretty-bytes';
+import prettyMilliseconds from 'pretty-ms';
+
+/** `1,234,567`. */
+export function count(value: number): string {
+  return Math.round(value).toLocaleString('en-US');
+}
+
+/** `12.3 M`. */
+export function millions(value: number): string {
+  return value < 1e5 ? count(value) : `${(value / 1e6).toLocaleString('en-US', { maximumFractionDigits: 1 })} M`;
+}
+
+/** `6.1 %` of a share from 0 to 1. */
+export function percent(share: number): string {
+  return `${(share * 100).toFixed(1)} %`;
+}
+
+/** `0.0123`, without needless digits. */
+export function rateText(value: number): string {
+  return value === 0 ? '0' : String(Number(value.toPrecision(3)));
+}
+
+/** `1h 2m`, `1m 52s`, `8s`. */
+export function time(seconds: number): string {
+  if (!Number.isFinite(seconds)) return 'unknown';
+  return prettyMilliseconds(Math.max(0, seconds) * 1000, {
+    secondsDecimalDigits: seconds < 10 ? 1 : 0,
+    unitCount: 2,
+  });
+}
+
+/** `12.6 MB`. */
+export function bytes(value: number): string {
+  return prettyBytes(value);
+}
+
+/** Columns without borders; all but the first two to the right. */
+export function table(head: string[], rows: string[][], left = 2): string {
+  const none = '';
+  const made = new Table({
+    head,
+    colAligns: head.map((_, index) => (index < left ? 'left' : 'right')),
+    style: { head: [], border: [], 'padding-left': 1, 'padding-right': 1 },
+    chars: {
+      top: none,
+      'top-mid': none,
+      'top-left': none,
+      'top-right': none,
+      bottom: none,
+      'bottom-mid': none,
+      'bottom-left': none,
+      'bottom-right': none,
+      left: none,
+      'left-mid': none,
+      mid: none,
+      'mid-mid': none,
+      right: none,
+      'right-mid': none,
+      middle: none,
+    },
+  });
+  made.push(...rows);
+  return made.toString();
+}

@@ -1,0 +1,162 @@
+/** What a training shows while it runs: a bar on a terminal, a line now and then elsewhere, events with `--json`. */
+import { Presets, SingleBar } from 'cli-progress';
+
+import type { EpochEvent, StartEvent, StepEvent, TrainEvent, Training, TrainResult } from '../index.js';
+import { banner, line } from './banner.js';
+import { printJson } from './exit.js';
+import { count, percent, rateText, time } from './format.js';
+
+/** Shows a training. */
+export interface Reporter {
+  begin(training: Training): void;
+  event(event: TrainEvent): void;
+  /** Gives the terminal back. */
+  close(): void;
+}
+
+/** Every event as a line of JSON on stdout. */
+export class JsonReporter implements Reporter {
+  begin(): void {}
+  event(event: TrainEvent): void {
+    printJson(event);
+  }
+  close(): void {}
+}
+
+/** Between lines where there is no terminal. */
+const LINE_MS = 10_000;
+/** When the pace is steady enough for a forecast. */
+const FORECAST_MS = 2_000;
+
+/** For people. */
+export class TextReporter implements Reporter {
+  readonly #out: NodeJS.WriteStream;
+  #bar: SingleBar | undefined;
+  #start: StartEvent | undefined;
+  #began = 0;
+  #lastLine = 0;
+  #forecast = false;
+
+  constructor(out: NodeJS.WriteStream) {
+    this.#out = out;
+  }
+
+  begin(training: Training): void {
+    this.#out.write(banner(training));
+  }
+
+  event(event: TrainEvent): void {
+    switch (event.type) {
+      case 'start':
+        this.#start = event;
+        this.#began = performance.now();
+        for (const { key, from, to } of event.changed) {
+          this.#print(line('changed', `${key}: ${JSON.stringify(from)} -> ${JSON.stringify(to)}`));
+        }
+        break;
+      case 'step':
+        this.#step(event);
+        break;
+      case 'epoch':
+        this.#print(this.#epochLine(event));
+        break;
+      case 'checkpoint':
+        if (event.why !== 'epoch') this.#print(line('saved', event.path));
+        break;
+      case 'warning':
+        this.#print(line('warning', `${event.message} (${event.code})`) + line('', event.hint));
+        break;
+      case 'end':
+        this.#print(this.#endText(event.result));
+        break;
+    }
+  }
+
+  close(): void {
+    this.#bar?.stop();
+    this.#bar = undefined;
+  }
+
+  /** Text above the bar, which comes back with the next step. */
+  #print(text: string): void {
+    this.close();
+    this.#out.write(text);
+  }
+
+  #step(event: StepEvent): void {
+    const now = performance.now();
+    if (!this.#forecast && now - this.#began > FORECAST_MS) {
+      this.#forecast = true;
+      this.#print(line('forecast', `${time(event.etaSeconds)} at ${count(event.imagesPerSecond)} images/s`));
+    }
+    if (this.#out.isTTY) {
+      this.#showBar(event);
+    } else if (this.#lastLine === 0 || now - this.#lastLine >= LINE_MS) {
+      this.#lastLine = now;
+      this.#out.write(line('step', `${count(event.step)}  ${this.#place(event)}  ${stepText(event)}`));
+    }
+  }
+
+  #place(event: StepEvent): string {
+    return `epoch ${event.epoch}/${this.#start?.epochs ?? '?'} ${Math.floor((100 * event.batch) / event.batches)} %`;
+  }
+
+  #showBar(event: StepEvent): void {
+    if (this.#bar === undefined) {
+      const options = {
+        stream: this.#out,
+        clearOnComplete: true,
+        gracefulExit: false,
+        linewrap: false,
+        barsize: 24,
+        format: ' {place}  {bar}  {text}',
+      };
+      this.#bar = new SingleBar(options, Presets.shades_classic);
+      this.#bar.start(event.batches, event.batch, { place: this.#place(event), text: stepText(event) });
+    }
+    this.#bar.update(event.batch, { place: this.#place(event), text: stepText(event) });
+  }
+
+  #epochLine(event: EpochEvent): string {
+    const parts = [
+      `${String(event.epoch).padStart(3)}/${this.#start?.epochs ?? '?'}`,
+      `lr ${rateText(event.lr)}`,
+      event.train === null ? '' : `loss ${event.train.loss.toFixed(4)} error ${percent(event.train.top1Error)}`,
+      event.val === null ? '' : `val loss ${event.val.loss.toFixed(4)} error ${percent(event.val.top1Error)}`,
+      event.imagesPerSecond > 0 ? `${count(event.imagesPerSecond)} images/s` : '',
+      time(event.seconds),
+      event.best ? 'best' : '',
+    ];
+    return line('epoch', parts.filter(Boolean).join('  '));
+  }
+
+  #endText(result: TrainResult): string {
+    const { status, epochs, steps, seconds, val, train } = result;
+    const folder = this.#start?.run ?? undefined;
+    const measured =
+      val !== null
+        ? `, validation error ${percent(val.top1Error)} (top 5: ${percent(val.top5Error)})`
+        : train !== null
+          ? `, training loss ${train.loss.toFixed(4)}`
+          : '';
+    const parts = [
+      `\n`,
+      line('end', `${status} after ${epochs} epochs, ${count(steps)} steps, ${time(seconds)}${measured}`),
+    ];
+    if (folder !== undefined) {
+      parts.push(line('open', `${folder}: run.json, metrics.csv, filters.png, curve.svg`));
+      const command = status === 'completed' ? `eval ${folder}` : `train --resume ${folder}`;
+      if (status === 'completed' || status === 'interrupted' || status === 'stopped') {
+        parts.push(line('next', `alexnode ${command}   (npm run ${command.replace(' ', ' -- ')})`));
+      }
+    }
+    return parts.join('');
+  }
+}
+
+function stepText(event: StepEvent): string {
+  return (
+    `loss ${event.loss.toFixed(3)}  error ${percent(event.top1Error)}  ${count(event.imagesPerSecond)} images/s  ` +
+    `waiting ${Math.round(event.waitShare * 100)} %  eta ${time(event.etaSeconds)}`
+  );
+}

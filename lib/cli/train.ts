@@ -1,0 +1,108 @@
+/** `alexnode train`. */
+import { type Command, Option } from 'commander';
+
+import { PRESETS, type PresetName, type Recipe, rehearse, type TrainCall, type TrainOptions, train } from '../index.js';
+import { rehearsalText } from './banner.js';
+import { EXIT, printJson } from './exit.js';
+import { addCommonFlags, collect, duration, oneOf, rate, whole } from './flags.js';
+import { JsonReporter, TextReporter } from './reporter.js';
+import { Signals } from './signals.js';
+
+interface Flags {
+  preset?: PresetName;
+  data?: string;
+  devices?: string[];
+  epochs?: number;
+  batch?: number;
+  lr?: number;
+  seed?: number;
+  precision?: 'fp32';
+  out?: string;
+  resume?: string;
+  set?: string[];
+  dryRun?: boolean;
+  steps?: number;
+  limit?: number;
+  /** Commander's `--no-augment`: true unless it was given. */
+  augment: boolean;
+  saveEvery?: number;
+  threads?: number;
+  onBadImage?: 'error' | 'skip';
+  json?: boolean;
+}
+
+/** Adds the verb. */
+export function addTrain(program: Command, setCode: (code: number) => void): void {
+  const names = Object.keys(PRESETS) as PresetName[];
+  const command = program
+    .command('train')
+    .description('Train a network; with no flags, the demo: the paper in small on generated images.')
+    .addOption(new Option('--preset <name>', `network and recipe: ${names.join(', ')}`).argParser(oneOf(names)));
+  addCommonFlags(command)
+    .option('--epochs <n>', 'planned passes over the training images', whole(1))
+    .option('--batch <n>', 'images per step', whole(1))
+    .option('--lr <rate>', 'learning rate of the weights; the biases keep their ratio to it', rate)
+    .option('--seed <n>', 'of weights, order, augmentation, dropout and generated images (default: 1)', whole(0))
+    .addOption(new Option('--precision <name>', 'number format: fp32').argParser(oneOf(['fp32'])))
+    .option('--out <folder>', 'run folder to make (default: runs/<preset>-<time>)')
+    .option('--resume <run>', 'go on with the run in this folder, to its planned end')
+    .option(
+      '--set <key=value>',
+      'change a field of the recipe, for example schedule.factor=0.5; may be repeated',
+      collect,
+    )
+    .option(
+      '--dry-run',
+      'show layers and memory, rehearse steps, validation, checkpoint and resume, forecast, and stop',
+    )
+    .option('--steps <n>', 'stop after n steps', whole(1))
+    .option('--limit <n>', 'train on the first n images of the seeded order', whole(1))
+    .option('--no-augment', 'no random crops, flips and colour noise')
+    .option('--save-every <time>', 'a checkpoint every so often inside an epoch, for example 10m', duration)
+    .action(async (flags: Flags) => setCode(await runTrain(flags)));
+}
+
+async function runTrain(flags: Flags): Promise<number> {
+  const { out, resume, steps, dryRun = false, json = false } = flags;
+  const what = optionsOf(flags);
+  if (dryRun) {
+    const rehearsal = await rehearse({ ...what, ...given({ out, resume }) });
+    if (json) printJson({ type: 'rehearsal', ...rehearsal });
+    else process.stdout.write(rehearsalText(rehearsal));
+    return EXIT.ok;
+  }
+  const call: TrainCall = { ...what, ...given({ resume, steps }) };
+  if (resume === undefined) call.out = out ?? ((name) => `runs/${name}-${timestamp(new Date())}`);
+  else if (out !== undefined) call.out = out;
+  const reporter = json ? new JsonReporter() : new TextReporter(process.stdout);
+  using signals = new Signals();
+  await using training = await train(call);
+  try {
+    reporter.begin(training);
+    signals.target = training;
+    for await (const event of training) reporter.event(event);
+  } finally {
+    reporter.close();
+  }
+  return training.result?.status === 'interrupted' ? EXIT.interrupted : EXIT.ok;
+}
+
+function optionsOf(flags: Flags): TrainOptions {
+  const { preset, data, devices, epochs, batch, lr, seed, precision, set, limit, augment } = flags;
+  const { saveEvery, threads, onBadImage } = flags;
+  const recipe: Partial<Recipe> = given({ epochs, batch, lr });
+  if (!augment) recipe.augment = false;
+  return { recipe, ...given({ preset, data, devices, seed, precision, set, limit, saveEvery, threads, onBadImage }) };
+}
+
+/** Without what was not given. */
+function given<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as never;
+}
+
+/** `20261123-140501`, local time. */
+function timestamp(now: Date): string {
+  const two = (value: number) => String(value).padStart(2, '0');
+  const day = `${now.getFullYear()}${two(now.getMonth() + 1)}${two(now.getDate())}`;
+  return `${day}-${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}`;
+}

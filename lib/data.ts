@@ -1,0 +1,111 @@
+/** Data sets: where the images come from, how they are split, what is known about them. */
+import type { z } from 'zod';
+import { NativeDataset } from '#native';
+
+import { check, dataSchema } from './config.js';
+import { AlexnodeError, native, nativeAsync } from './errors.js';
+
+/**
+ * Options of a data set. Only `source` and `imageSize` are needed.
+ *
+ * - `source`: `generated` (the embedded set of ten classes), or the path of a folder with a folder per class (with or without
+ *   `train` and `val` inside), of the same in a `.tar`, or of the CIFAR-10 binaries.
+ * - `imageSize`: short side in pixels at which images are kept (`network.input.imageSize`).
+ * - `seed` (1): of the generated set and of the choice that `limit` makes.
+ * - `valFraction` (0.1): share of the images for validation where the source has no split of its own.
+ * - `onBadImage` (`error`): an undecodable file is an error, or is skipped and listed in `info.skipped`.
+ * - `limit`: train on the first N images of the seeded order.
+ * - `threads`: decoding threads; `cacheDir`: where statistics are kept.
+ */
+export type DatasetOptions = z.input<typeof dataSchema>;
+
+/** `DatasetOptions` with every default filled in. */
+export type DatasetConfig = z.output<typeof dataSchema>;
+
+/** What the scan of a data set found. */
+export interface DatasetInfo {
+  kind: 'generated' | 'folder' | 'tar' | 'cifar10';
+  source: string;
+  /** Names in class order. */
+  classes: string[];
+  /** Numbers of images. */
+  train: number;
+  val: number;
+  imageSize: number;
+  split: 'given' | 'by content hash' | 'generated';
+  perClass: { train: number[]; val: number[] };
+  /** Files that could not be decoded (`onBadImage: 'skip'`). */
+  skipped: { path: string; reason: string }[];
+  /** Mean colour, 0 to 255. */
+  mean: [number, number, number];
+  /** sha256 of the sorted list of images. */
+  fingerprint: string;
+  /** Time that opening took. */
+  seconds: number;
+}
+
+const INNER = Symbol('native dataset');
+
+/** An open data set. Several trainers may use one; it is closed by `close()` or `await using`. */
+export class Dataset implements AsyncDisposable {
+  readonly info: DatasetInfo;
+  readonly config: DatasetConfig;
+  readonly [INNER]: NativeDataset;
+
+  /** @internal */
+  constructor(inner: NativeDataset, config: DatasetConfig) {
+    this[INNER] = inner;
+    this.config = config;
+    this.info = JSON.parse(native(() => inner.info())) as DatasetInfo;
+  }
+
+  /** Names in class order. */
+  get classes(): readonly string[] {
+    return this.info.classes;
+  }
+
+  /** Gives threads and memory back; trainers that still use the data keep it alive until they are disposed. */
+  close(): void {
+    native(() => this[INNER].close());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+  }
+}
+
+/** Scans, splits and measures a data set. ERR_DATA names the folder, class or file that is wrong. */
+export async function openDataset(options: DatasetOptions): Promise<Dataset> {
+  const config = check(dataSchema, options, 'data');
+  const inner = await nativeAsync(() => NativeDataset.open(JSON.stringify(config)));
+  return new Dataset(inner, config);
+}
+
+/** @internal The native handle, for the trainer. */
+export function innerDataset(data: Dataset): NativeDataset {
+  return data[INNER];
+}
+
+/** @internal The classes of a checkpoint must be those of the data, in the same order: a row of the last layer belongs to each. */
+export function checkClasses(path: string, saved: readonly string[], present: readonly string[]): void {
+  const missing = saved.filter((name) => !present.includes(name));
+  const extra = present.filter((name) => !saved.includes(name));
+  if (missing.length > 0 || extra.length > 0) {
+    const list = (names: string[]) =>
+      names.slice(0, 5).join(', ') + (names.length > 5 ? `, ... (${names.length})` : '');
+    const parts = [
+      missing.length > 0 ? `missing: ${list(missing)}` : '',
+      extra.length > 0 ? `new: ${list(extra)}` : '',
+    ];
+    throw new AlexnodeError(
+      'ERR_DATA',
+      `${path}: the data has other classes than it was trained on (${parts.filter(Boolean).join('; ')})`,
+      {
+        hint: 'Name the folder with the same class names, or train anew.',
+      },
+    );
+  }
+  if (saved.some((name, index) => name !== present[index])) {
+    throw new AlexnodeError('ERR_DATA', `${path}: the data has its classes in another order than it was trained on`);
+  }
+}

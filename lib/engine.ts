@@ -1,0 +1,105 @@
+/** The addon's trainer with types and our errors: one promise per call, nothing else. */
+import { NativeTrainer } from '#native';
+import type { Saved } from './checkpoint.js';
+import { type Dataset, innerDataset } from './data.js';
+import { nativeAsync } from './errors.js';
+import type { Metrics } from './events.js';
+import type { NetworkSpec } from './layers.js';
+
+/** What an engine is made of. */
+export interface EngineConfig {
+  network: NetworkSpec;
+  devices: string[];
+  threads?: number;
+  batch: number;
+  seed: number;
+  momentum: number;
+  precision: 'fp32';
+}
+
+/** Some consecutive steps under the same rates. */
+export interface Segment {
+  epoch: number;
+  /** First batch inside the epoch. */
+  batch: number;
+  /** Optimiser steps of the run before it. */
+  step: number;
+  steps: number;
+  /** Learning rates of weights and biases, by layer. */
+  rates: Record<string, [number, number]>;
+  colourNoise: number;
+  augment: boolean;
+}
+
+/** What came of a segment; fewer steps than asked for only after `cancel()`. */
+export interface SegmentReport extends Metrics {
+  steps: number;
+  samples: number;
+  seconds: number;
+  waitSeconds: number;
+}
+
+/** What to evaluate on. */
+export interface EvaluateOptions {
+  split?: 'val' | 'train';
+  /** 1: the central crop; 10: corners and centre with their mirror images, probabilities averaged. */
+  crops?: 1 | 10;
+  /** At most this many images. */
+  limit?: number;
+}
+
+/** What an evaluation found. */
+export interface Evaluation extends Metrics {
+  samples: number;
+  seconds: number;
+}
+
+/** A tensor by value: weights of convolutions are [out][in / groups][height][width]. */
+export interface Tensor {
+  shape: number[];
+  data: Float32Array;
+}
+
+/** A network with its optimiser on its devices. */
+export class Engine {
+  readonly #inner: NativeTrainer;
+
+  private constructor(inner: NativeTrainer) {
+    this.#inner = inner;
+  }
+
+  static async create(config: EngineConfig, data: Dataset): Promise<Engine> {
+    return new Engine(await nativeAsync(() => NativeTrainer.create(JSON.stringify(config), innerDataset(data))));
+  }
+
+  async run(segment: Segment): Promise<SegmentReport> {
+    return JSON.parse(await nativeAsync(() => this.#inner.run(JSON.stringify(segment)))) as SegmentReport;
+  }
+
+  async evaluate(options: EvaluateOptions): Promise<Evaluation> {
+    const request = { split: options.split ?? 'val', crops: options.crops ?? 1, limit: options.limit };
+    return JSON.parse(await nativeAsync(() => this.#inner.evaluate(JSON.stringify(request)))) as Evaluation;
+  }
+
+  async save(path: string, metadata: string): Promise<Saved> {
+    return JSON.parse(await nativeAsync(() => this.#inner.save(path, metadata))) as Saved;
+  }
+
+  /** Loads weights and momentum; the checkpoint's metadata. */
+  async load(path: string): Promise<string> {
+    return nativeAsync(() => this.#inner.load(path));
+  }
+
+  async tensor(name: string): Promise<Tensor> {
+    return nativeAsync(() => this.#inner.tensor(name));
+  }
+
+  /** The running call ends after its step: `run` with a report, `evaluate` with ERR_ABORTED. */
+  cancel(): void {
+    this.#inner.cancel();
+  }
+
+  async dispose(): Promise<void> {
+    await nativeAsync(() => this.#inner.dispose());
+  }
+}

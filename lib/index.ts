@@ -1,0 +1,37 @@
+/**
+ * alexnode: train AlexNet-class image classifiers from Node.js.
+ *
+ * `train()` does it all from options to a run folder; `openDataset()` and `Trainer` are the parts. Nothing here prints, installs
+ * signal handlers or keeps global state.
+ */
+export { type CheckpointMetadata, type Cursor, readCheckpoint, type Saved } from './checkpoint.js';
+export { parseDuration } from './config.js';
+export { type Dataset, type DatasetInfo, type DatasetOptions, openDataset } from './data.js';
+export type { EvaluateOptions, Evaluation, Tensor } from './engine.js';
+export { VERSION } from './environment.js';
+export { AlexnodeError, type ErrorCode } from './errors.js';
+export { type EvaluateCall, type EvaluationReport, evaluate } from './evaluate.js';
+export type {
+  Change,
+  CheckpointEvent,
+  EndEvent,
+  EpochEvent,
+  Metrics,
+  StartEvent,
+  Status,
+  StepEvent,
+  TrainEvent,
+  TrainResult,
+  WarningEvent,
+} from './events.js';
+export * from './layers.js';
+export { PRESETS, type Preset, type PresetName, type PresetOptions, preset } from './models/index.js';
+export { suggestion } from './nearest.js';
+export { type DeviceInfo, describeNetwork, type LayerInfo, listDevices, type NetworkInfo } from './network.js';
+export type { TrainOptions } from './prepare.js';
+export type { Progress, RatePair, Rates, Recipe, Schedule, ScheduleSpec, ScheduleState } from './recipe.js';
+export { type Rehearsal, type RehearseCall, rehearse } from './rehearse.js';
+export { type Manifest, Run, type RunConfig, readManifest, type Session } from './run.js';
+export { createSchedule } from './schedule.js';
+export { type TrainCall, Training, train } from './train.js';
+export { Trainer, type TrainerOptions, type TrainerRunOptions } from './trainer.js';

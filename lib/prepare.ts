@@ -1,0 +1,208 @@
+/** From what the user asked for to what is trained: preset, data, devices, recipe; fresh, or on top of an earlier run. */
+import { resolve } from 'node:path';
+
+import { changeRecipe, check, parseDuration, parseSettings, RECIPE_DEFAULTS, seedSchema } from './config.js';
+import { type Dataset, type DatasetOptions, openDataset } from './data.js';
+import { usage } from './errors.js';
+import type { Change } from './events.js';
+import type { NetworkSpec } from './layers.js';
+import { type PresetName, preset } from './models/index.js';
+import { chooseDevices } from './network.js';
+import type { Recipe } from './recipe.js';
+import type { RunConfig } from './run.js';
+
+/** What to train. Everything has a default: with none of it the `demo` preset is trained on the generated data. */
+export interface TrainOptions {
+  /** Name of a preset. Default: `demo` without `data`, with `data` `small` on a CPU and `paper` on CUDA. */
+  preset?: PresetName;
+  /** A network of your own instead of a preset's: for the classes of the data, which are known when they are read. */
+  network?: NetworkSpec | ((classes: number) => NetworkSpec);
+  /** Changes to the preset's recipe (or to the paper's, for a network of your own). `lr` alone takes `biasLr` along. */
+  recipe?: Partial<Recipe>;
+  /** The same as text, `key=value`: what `--set` gives. */
+  set?: string[];
+  /** `generated`, a folder, a .tar, the CIFAR-10 binaries. Default `generated`. */
+  data?: string;
+  /** Train on the first N images of the seeded order. */
+  limit?: number;
+  valFraction?: number;
+  onBadImage?: 'error' | 'skip';
+  cacheDir?: string;
+  /** Default: the first usable CUDA device, otherwise the CPU. */
+  devices?: string[];
+  threads?: number;
+  /** Default 1. */
+  seed?: number;
+  precision?: 'fp32';
+  /** Wall-clock time between checkpoints inside an epoch, in seconds or as `10m`. Default: only at the end of epochs. */
+  saveEvery?: number | string;
+}
+
+/** What is trained, with the reasons for what the user left open. */
+export interface Prepared {
+  network: NetworkSpec;
+  recipe: Recipe;
+  data: Dataset;
+  devices: string[];
+  threads: number | undefined;
+  seed: number;
+  precision: 'fp32';
+  saveEvery: number | undefined;
+  preset: string | undefined;
+  why: { preset: string; devices: string };
+  /** Against the configuration of the run that is resumed. */
+  changed: Change[];
+}
+
+interface Model {
+  name: string | null;
+  why: string;
+  imageSize: number;
+  make(classes: number): { network: NetworkSpec; recipe: Recipe };
+}
+
+function chooseModel(options: TrainOptions, devices: string[]): Model {
+  const { network } = options;
+  if (network !== undefined) {
+    if (options.preset !== undefined)
+      throw usage('both a preset and a network of your own were given', 'Give one of them.');
+    const make = typeof network === 'function' ? network : () => network;
+    const { imageSize } = make(2).input;
+    return {
+      name: null,
+      why: 'a network of your own',
+      imageSize,
+      make: (n) => ({ network: make(n), recipe: RECIPE_DEFAULTS }),
+    };
+  }
+  const name = options.preset ?? defaultPreset(options.data, devices);
+  const { network: sample } = preset(name, { classes: 2 });
+  const where = devices.some((device) => device.startsWith('cuda')) ? 'CUDA' : 'a CPU';
+  return {
+    name,
+    why:
+      options.preset !== undefined
+        ? 'as asked for'
+        : name === 'demo'
+          ? 'the default without --data'
+          : `the default for data of your own on ${where}; --preset chooses another`,
+    imageSize: sample.input.imageSize,
+    make: (classes) => preset(name, { classes }),
+  };
+}
+
+function defaultPreset(data: string | undefined, devices: string[]): PresetName {
+  if (data === undefined || data === 'generated') return 'demo';
+  return devices.some((device) => device.startsWith('cuda')) ? 'paper' : 'small';
+}
+
+function sourceOf(data: string): string {
+  return data === 'generated' ? data : resolve(data);
+}
+
+function recipeOf(base: Recipe, options: TrainOptions): Recipe {
+  const changed = changeRecipe(base, { ...options.recipe });
+  const settings = options.set ?? [];
+  return settings.length === 0 ? changed : changeRecipe(changed, parseSettings(changed, settings), '--set');
+}
+
+function saveEverySeconds(options: TrainOptions): number | undefined {
+  return options.saveEvery === undefined ? undefined : parseDuration(options.saveEvery, 'saveEvery');
+}
+
+/** A new run. */
+export async function prepare(options: TrainOptions): Promise<Prepared> {
+  const seed = check(seedSchema, options.seed ?? 1, 'seed');
+  const saveEvery = saveEverySeconds(options);
+  const choice = options.devices === undefined ? chooseDevices() : { devices: options.devices, why: 'as asked for' };
+  const model = chooseModel(options, choice.devices);
+  // A wrong --set must not wait for the scan of a million images.
+  recipeOf(model.make(2).recipe, options);
+  const data = await openDataset(dataOptions(options, seed, model.imageSize));
+  try {
+    const { network, recipe } = model.make(data.classes.length);
+    return {
+      network,
+      recipe: recipeOf(recipe, options),
+      data,
+      devices: choice.devices,
+      threads: options.threads,
+      seed,
+      precision: options.precision ?? 'fp32',
+      saveEvery,
+      preset: model.name ?? undefined,
+      why: { preset: model.why, devices: choice.why },
+      changed: [],
+    };
+  } catch (error) {
+    data.close();
+    throw error;
+  }
+}
+
+function dataOptions(options: TrainOptions, seed: number, imageSize: number): DatasetOptions {
+  const { limit, valFraction, onBadImage, threads, cacheDir } = options;
+  return {
+    source: sourceOf(options.data ?? 'generated'),
+    imageSize,
+    seed,
+    ...(limit === undefined ? {} : { limit }),
+    ...(valFraction === undefined ? {} : { valFraction }),
+    ...(onBadImage === undefined ? {} : { onBadImage }),
+    ...(threads === undefined ? {} : { threads }),
+    ...(cacheDir === undefined ? {} : { cacheDir }),
+  };
+}
+
+/** What a resume may not change: it would be another run. */
+const FIXED = ['preset', 'network', 'seed', 'limit', 'valFraction', 'precision'] as const;
+
+/** An earlier run, with changes. ERR_USAGE for what a run cannot change. */
+export async function prepareResume(before: RunConfig, options: TrainOptions): Promise<Prepared> {
+  for (const key of FIXED) {
+    if (options[key] === undefined) continue;
+    const own = key === 'limit' || key === 'valFraction' ? before.data[key] : before[key];
+    if (options[key] === own) continue;
+    throw usage(
+      `${key}: a resumed run keeps its own (${JSON.stringify(own ?? null)})`,
+      'Start a new run to change it.',
+    );
+  }
+  const recipe = recipeOf(before.recipe, options);
+  const saveEvery = saveEverySeconds(options) ?? before.saveEvery ?? undefined;
+  const threads = options.threads ?? before.threads ?? undefined;
+  const devices = options.devices ?? before.devices;
+  const source = options.data === undefined ? before.data.source : sourceOf(options.data);
+  const onBadImage = options.onBadImage ?? before.data.onBadImage;
+  const changed = changes(
+    {
+      ...before.recipe,
+      devices: before.devices,
+      data: before.data.source,
+      onBadImage: before.data.onBadImage,
+      saveEvery: before.saveEvery,
+    },
+    { ...recipe, devices, data: source, onBadImage, saveEvery: saveEvery ?? null },
+  );
+  const data = await openDataset({ ...before.data, source, onBadImage, ...(threads === undefined ? {} : { threads }) });
+  return {
+    network: before.network,
+    recipe,
+    data,
+    devices,
+    threads,
+    seed: before.seed,
+    precision: before.precision,
+    saveEvery,
+    preset: before.preset ?? undefined,
+    why: { preset: "the run's own", devices: options.devices === undefined ? "the run's own" : 'as asked for' },
+    changed,
+  };
+}
+
+function changes(before: Record<string, unknown>, after: Record<string, unknown>): Change[] {
+  const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])];
+  return keys
+    .filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]))
+    .map((key) => ({ key, from: before[key] ?? null, to: after[key] ?? null }));
+}
