@@ -1,8 +1,10 @@
 //! Local response normalisation across channels (paper section 3.3; 2012 code: `cmrnorm`).
 
 use super::{
-    Layer, Needs, Reads, check_groups, reads_by_groups,
-    response_norm::{Curve, check, sum_windows, yes},
+    Layer, Needs, Reads, check_groups,
+    pool::block,
+    reads_by_groups,
+    response_norm::{Curve, check, yes},
     rows::share,
 };
 use crate::lower::Lower;
@@ -48,7 +50,7 @@ const fn one() -> usize {
 }
 
 /// Channels that a group may have: a task keeps a pixel's group on its stack.
-const MAX_GROUP: usize = 4096;
+const MAX_GROUP: usize = 2048;
 
 /// `rows` pixels. x (and dx) has `c` channels in groups of `group`; y (and dy) are those from `first` to `first + count`, so that a
 /// tower which has gathered all channels computes its own; backward then gives those outputs' share of the whole dx.
@@ -75,6 +77,11 @@ impl Params {
     fn curve(&self) -> Curve {
         Curve { k: self.k, alpha: self.alpha, beta: self.beta }
     }
+    /// How many channels before and after its own a window holds.
+    fn reach(&self) -> (usize, usize) {
+        let before = self.size as usize / 2;
+        (before, self.size as usize - 1 - before)
+    }
     /// First and last + 1 channel of each group.
     fn groups(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let group = self.group as usize;
@@ -93,6 +100,64 @@ struct LocalResponseNormForward;
 /// Recomputes s rather than keeping it. Arguments: x, dy, dx.
 struct LocalResponseNormBackward;
 
+/// Channels that are summed at once, in registers.
+const LANES: usize = 16;
+
+/// What a task needs for one group of one pixel.
+struct Scratch {
+    /// The summands, between zeros.
+    padded: [f32; 3 * MAX_GROUP + LANES],
+    sums: [f32; MAX_GROUP + LANES],
+    /// s^-beta.
+    powers: [f32; MAX_GROUP + LANES],
+    /// s^(-beta - 1).
+    slopes: [f32; MAX_GROUP + LANES],
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let row = [0.0; MAX_GROUP + LANES];
+        Self { padded: [0.0; 3 * MAX_GROUP + LANES], sums: row, powers: row, slopes: row }
+    }
+    /// The powers of the `n` s that belong to the sums, and with `SLOPES` the slopes.
+    #[inline(always)]
+    fn powers<const PAPER: bool, const SLOPES: bool>(&mut self, n: usize, curve: Curve) {
+        // Beyond the n-th stand zeros or old sums: every s is a positive number.
+        for i in (0..n).step_by(LANES) {
+            let s = block::<LANES, _>(&self.sums, i).map(|sum| curve.s(sum));
+            let powers = s.map(|s| curve.power::<PAPER>(s));
+            self.powers[i..i + LANES].copy_from_slice(&powers);
+            if SLOPES {
+                let slopes: [f32; LANES] = std::array::from_fn(|lane| powers[lane] / s[lane]);
+                self.slopes[i..i + LANES].copy_from_slice(&slopes);
+            }
+        }
+    }
+}
+
+/// `sums[i]` = sum of `values[i - before ..= i + after]`, clipped, from left to right. `padded` takes the values between zeros.
+#[inline(always)]
+fn sum(padded: &mut [f32], sums: &mut [f32], values: impl ExactSizeIterator<Item = f32>, before: usize, after: usize) {
+    let n = values.len();
+    let (before, after) = (before.min(n - 1), after.min(n - 1));
+    let end = n.next_multiple_of(LANES);
+    padded[..before].fill(0.0);
+    for (summand, value) in padded[before..][..n].iter_mut().zip(values) {
+        *summand = value;
+    }
+    padded[before + n..before + end + after].fill(0.0);
+    for (i, sum) in sums[..end].chunks_exact_mut(LANES).enumerate() {
+        let mut lanes = [0.0; LANES];
+        for shifted in 0..=before + after {
+            let values = block::<LANES, _>(padded, i * LANES + shifted);
+            for lane in 0..LANES {
+                lanes[lane] += values[lane];
+            }
+        }
+        sum.copy_from_slice(&lanes);
+    }
+}
+
 impl Kernel for LocalResponseNormForward {
     type Params = Params;
     const NAME: &'static str = "local_response_norm_forward";
@@ -102,8 +167,8 @@ impl Kernel for LocalResponseNormForward {
         let x = args.read::<f32>(0);
         let y = Shared::new(args.write::<f32>(1));
         let (x_ld, y_ld) = (p.x_ld as usize, p.y_ld as usize);
-        share(host, p.rows as usize, p.c as usize, |rows| {
-            let mut scratch = [[0.0; MAX_GROUP]; 2];
+        share(host, p.rows as usize, p.c as usize / 4, |rows| {
+            let mut scratch = Scratch::new();
             for row in rows {
                 // SAFETY: every row is visited once.
                 let y = unsafe { y.range(row * y_ld, p.count as usize) };
@@ -123,8 +188,8 @@ impl Kernel for LocalResponseNormBackward {
         let dx = Shared::new(args.write::<f32>(2));
         let (x_ld, dy_ld, dx_ld) = (p.x_ld as usize, p.y_ld as usize, p.dx_ld as usize);
         let c = p.c as usize;
-        share(host, p.rows as usize, c, |rows| {
-            let mut scratch = [[0.0; MAX_GROUP]; 3];
+        share(host, p.rows as usize, c / 4, |rows| {
+            let mut scratch = Scratch::new();
             for row in rows {
                 // SAFETY: every row is visited once.
                 let dx = unsafe { dx.range(row * dx_ld, c) };
@@ -136,7 +201,7 @@ impl Kernel for LocalResponseNormBackward {
 
 /// One pixel forward.
 #[multiversion(targets("x86_64+avx2"))]
-fn forward(p: &Params, x: &[f32], y: &mut [f32], scratch: &mut [[f32; MAX_GROUP]; 2]) {
+fn forward(p: &Params, x: &[f32], y: &mut [f32], scratch: &mut Scratch) {
     if p.beta == Curve::PAPER_BETA {
         forward_as::<true>(p, x, y, scratch)
     } else {
@@ -145,32 +210,27 @@ fn forward(p: &Params, x: &[f32], y: &mut [f32], scratch: &mut [[f32; MAX_GROUP]
 }
 
 #[inline(always)]
-fn forward_as<const PAPER: bool>(p: &Params, x: &[f32], y: &mut [f32], scratch: &mut [[f32; MAX_GROUP]; 2]) {
-    let (size, curve) = (p.size as usize, p.curve());
-    let before = size / 2;
-    let [squares, sums] = scratch;
+fn forward_as<const PAPER: bool>(p: &Params, x: &[f32], y: &mut [f32], scratch: &mut Scratch) {
+    let (before, after) = p.reach();
     for (lo, hi) in p.groups() {
         let (from, to) = p.outputs(lo, hi);
         if from == to {
             continue;
         }
         // The channels that the windows of from..to see.
-        let (left, right) = (from.saturating_sub(before).max(lo), hi.min(to + size - 1 - before));
-        let n = right - left;
-        for (square, x) in squares[..n].iter_mut().zip(&x[left..right]) {
-            *square = x * x;
-        }
-        sum_windows(&squares[..n], size, before, &mut sums[..n]);
+        let (left, right) = (from.saturating_sub(before).max(lo), hi.min(to + after));
+        sum(&mut scratch.padded, &mut scratch.sums, x[left..right].iter().map(|x| x * x), before, after);
+        scratch.powers::<PAPER, false>(right - left, p.curve());
         let y = &mut y[from - p.first as usize..][..to - from];
-        for ((y, x), sum) in y.iter_mut().zip(&x[from..to]).zip(&sums[from - left..]) {
-            *y = x * curve.power::<PAPER>(curve.s(*sum));
+        for ((y, x), power) in y.iter_mut().zip(&x[from..to]).zip(&scratch.powers[from - left..]) {
+            *y = x * power;
         }
     }
 }
 
 /// One pixel backward.
 #[multiversion(targets("x86_64+avx2"))]
-fn backward(p: &Params, x: &[f32], dy: &[f32], dx: &mut [f32], scratch: &mut [[f32; MAX_GROUP]; 3]) {
+fn backward(p: &Params, x: &[f32], dy: &[f32], dx: &mut [f32], scratch: &mut Scratch) {
     if p.beta == Curve::PAPER_BETA {
         backward_as::<true>(p, x, dy, dx, scratch)
     } else {
@@ -179,47 +239,26 @@ fn backward(p: &Params, x: &[f32], dy: &[f32], dx: &mut [f32], scratch: &mut [[f
 }
 
 #[inline(always)]
-fn backward_as<const PAPER: bool>(
-    p: &Params,
-    x: &[f32],
-    dy: &[f32],
-    dx: &mut [f32],
-    scratch: &mut [[f32; MAX_GROUP]; 3],
-) {
-    let (size, curve) = (p.size as usize, p.curve());
-    let (before, slope) = (size / 2, curve.slope());
-    let [squares, sums, terms] = scratch;
+fn backward_as<const PAPER: bool>(p: &Params, x: &[f32], dy: &[f32], dx: &mut [f32], scratch: &mut Scratch) {
+    let (before, after) = p.reach();
+    let slope = p.curve().slope();
     for (lo, hi) in p.groups() {
-        let n = hi - lo;
         let (x, dx) = (&x[lo..hi], &mut dx[lo..hi]);
         let (from, to) = p.outputs(lo, hi);
+        dx.fill(0.0);
         if from == to {
-            dx.fill(0.0);
             continue;
         }
-        let (squares, sums, terms) = (&mut squares[..n], &mut sums[..n], &mut terms[..n]);
-        for (square, x) in squares.iter_mut().zip(x) {
-            *square = x * x;
-        }
-        sum_windows(squares, size, before, sums);
-        // dx = dy s^-beta, terms = dy x s^(-beta - 1); both are 0 for the outputs of the other tower.
-        for outside in [0..from - lo, to - lo..n] {
-            dx[outside.clone()].fill(0.0);
-            terms[outside].fill(0.0);
-        }
-        let own = from - lo..to - lo;
-        let dy = &dy[from - p.first as usize..][..to - from];
-        let inputs = x[own.clone()].iter().zip(dy).zip(&sums[own.clone()]);
-        for ((dx, term), ((x, dy), sum)) in dx[own.clone()].iter_mut().zip(&mut terms[own]).zip(inputs) {
-            let s = curve.s(*sum);
-            let direct = dy * curve.power::<PAPER>(s);
-            *dx = direct;
-            *term = direct * x / s;
-        }
-        // i lies in W(j) for the j from i - (size - 1 - before) on: the mirrored window.
-        sum_windows(terms, size, size - 1 - before, sums);
-        for ((dx, x), sum) in dx.iter_mut().zip(x).zip(&*sums) {
-            *dx -= slope * x * sum;
+        sum(&mut scratch.padded, &mut scratch.sums, x.iter().map(|x| x * x), before, after);
+        scratch.powers::<PAPER, true>(hi - lo, p.curve());
+        // dx holds dy for a while; the outputs of the other tower count as 0.
+        dx[from - lo..to - lo].copy_from_slice(&dy[from - p.first as usize..][..to - from]);
+        // i lies in W(j) for the j from i - after to i + before: the mirrored window.
+        let Scratch { padded, sums, slopes, .. } = &mut *scratch;
+        let terms = dx.iter().zip(x).zip(&slopes[..hi - lo]).map(|((dy, x), slope)| dy * x * slope);
+        sum(padded, sums, terms, after, before);
+        for (((dx, x), power), sum) in dx.iter_mut().zip(x).zip(&scratch.powers).zip(&scratch.sums) {
+            *dx = *dx * power - slope * x * sum;
         }
     }
 }

@@ -48,35 +48,7 @@ pub fn check(size: usize, k: f32, alpha: f32, beta: f32) -> Result<()> {
     Ok(())
 }
 
-/// `sums[i]` = sum of `values[i - before ..= i - before + size - 1]`, clipped to the slice, from left to right.
-#[inline(always)]
-pub fn sum_windows(values: &[f32], size: usize, before: usize, sums: &mut [f32]) {
-    match size {
-        3 => sum_windows_of::<3>(values, before, sums),
-        5 => sum_windows_of::<5>(values, before, sums),
-        9 => sum_windows_of::<9>(values, before, sums),
-        _ => sum_shifted(values, size, before, 1, sums),
-    }
-}
-
-/// [`sum_windows`] for a size that the compiler knows: one pass over the windows that are not clipped.
-#[inline(always)]
-fn sum_windows_of<const SIZE: usize>(values: &[f32], before: usize, sums: &mut [f32]) {
-    let n = values.len();
-    let inner = (n + 1).saturating_sub(SIZE);
-    if inner == 0 {
-        return sum_shifted(values, SIZE, before, 1, sums);
-    }
-    let shifted: [&[f32]; SIZE] = std::array::from_fn(|d| &values[d..][..inner]);
-    for (i, sum) in sums[before..][..inner].iter_mut().enumerate() {
-        *sum = shifted.iter().skip(1).fold(shifted[0][i], |sum, v| sum + v[i]);
-    }
-    for i in (0..before).chain(before + inner..n) {
-        sums[i] = values[i.saturating_sub(before)..n.min(i + SIZE - before)].iter().sum();
-    }
-}
-
-/// As [`sum_windows`], of elements that lie `step` apart.
+/// `sums[i]` = sum of the `size` elements from `values[i - before * step]` on that lie `step` apart, clipped to the slice.
 #[inline(always)]
 pub fn sum_shifted(values: &[f32], size: usize, before: usize, step: usize, sums: &mut [f32]) {
     let n = values.len();
@@ -93,7 +65,7 @@ pub fn sum_shifted(values: &[f32], size: usize, before: usize, step: usize, sums
     }
 }
 
-/// As [`sum_windows`], of blocks of `step` elements: for long steps.
+/// As [`sum_shifted`], block after block of `step` elements: for long steps.
 #[inline(always)]
 pub fn sum_blocks(values: &[f32], size: usize, before: usize, step: usize, sums: &mut [f32]) {
     let n = values.len() / step;

@@ -16,6 +16,7 @@ pub mod probe;
 pub mod reference;
 
 use alexnode_core::rng::{Purpose, Stream};
+pub use body::wide;
 
 /// Mismatches that a failed comparison prints.
 const SHOWN: usize = 8;
@@ -71,11 +72,6 @@ impl Rng {
         let at = self.next;
         (0..n).map(|i| self.stream.normals(at, 1 + i as u32 / 4, 0)[i % 4] * std).collect()
     }
-}
-
-/// The floats as doubles.
-pub fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|v| f64::from(*v)).collect()
 }
 
 /// The gradient of sum(dy * f(x)) by x, by central differences of step 1e-5: checks the references themselves.

@@ -187,6 +187,6 @@ fn numbers_without_sense_are_errors() {
     for layer in wrong {
         assert!(layer.output(shape).is_err(), "{layer:?}");
     }
-    assert!(across(5, 0.75, 1).output(Shape::vector(4097)).is_err());
+    assert!(across(5, 0.75, 1).output(Shape::vector(2049)).is_err());
     assert!(within(0, 0.75).output(shape).is_err());
 }
