@@ -14,7 +14,7 @@ use std::f32::consts::TAU;
 pub const CLASSES: [&str; 10] =
     ["disc", "ring", "square", "triangle", "cross", "star", "stripes", "checker", "dots", "waves"];
 /// Images of the training split.
-pub const TRAIN: u32 = 5000;
+pub const TRAIN: u32 = 8000;
 /// Images of the validation split.
 pub const VAL: u32 = 1000;
 
@@ -23,7 +23,7 @@ const CANVAS: f32 = 56.0;
 /// Points of the lattice of the background's clouds, per axis.
 const LATTICE: usize = 6;
 /// Least distance between the colours of figure and background, in RGB, 0 to 1.
-const CONTRAST: f32 = 0.35;
+const CONTRAST: f32 = 0.45;
 
 /// Draws image `index` of `split` (0 = training, 1 = validation) at `size x size` pixels into `out` (`size * size * 3`
 /// bytes, RGB, channels last) and returns its class, `index % 10`. Images of the same (seed, split, index) at two sizes show
@@ -40,7 +40,7 @@ pub fn render(seed: u64, split: u32, index: u32, size: usize, out: &mut [u8]) ->
 
     let (ground, paint) = colours(&mut rng);
     background(&mut canvas, &mut rng, ground);
-    for _ in 0..rng.count(0, 5) {
+    for _ in 0..rng.count(0, 4) {
         clutter(&mut canvas, &mut rng);
     }
     figure(&mut canvas, &mut rng, class, paint);
@@ -104,7 +104,7 @@ impl Draws {
     }
     /// A colour: any lightness, moderate saturation.
     fn colour(&mut self) -> [f32; 3] {
-        let light = self.between(0.2, 0.8);
+        let light = self.between(0.25, 0.75);
         self.shade([light; 3], 0.2)
     }
     /// A colour near `base`, channel by channel.
@@ -167,9 +167,9 @@ impl Canvas {
 
 /// A slope between two shades, with clouds: bilinear noise on a coarse lattice.
 fn background(canvas: &mut Canvas, rng: &mut Draws, ground: [f32; 3]) {
-    let slope = rng.shade([0.0; 3], 0.15);
+    let slope = rng.shade([0.0; 3], 0.12);
     let (cos, sin) = rng.turn();
-    let strength = rng.between(0.0, 0.12);
+    let strength = rng.between(0.0, 0.1);
     let clouds: [f32; LATTICE * LATTICE] = std::array::from_fn(|_| rng.between(-strength, strength));
     let size = canvas.size;
     let step = 1.0 / size as f32;
@@ -218,7 +218,7 @@ fn scratch(canvas: &mut Canvas, rng: &mut Draws) {
 
 /// The figure that the class is about. `radius` is that of a disc of the same area: no class is larger than another.
 fn figure(canvas: &mut Canvas, rng: &mut Draws, class: usize, paint: [f32; 3]) {
-    let radius = rng.between(8.0, 13.5);
+    let radius = rng.between(9.0, 14.0);
     let (cos, sin) = rng.turn();
     let stretch = rng.between(0.87, 1.15);
     let slope = rng.shade([0.0; 3], 0.12);
@@ -305,7 +305,7 @@ fn figure(canvas: &mut Canvas, rng: &mut Draws, class: usize, paint: [f32; 3]) {
         }
         6 => draw(&|u, v| inside(u, v).max(bars(v + q * period, period))),
         7 => {
-            let pitch = period * 1.5;
+            let pitch = period * 1.7;
             draw(&|u, v| {
                 let (a, b) = (bars(u + q * pitch, pitch), bars(v + r * pitch, pitch));
                 // Where exactly one of the two is inside.
@@ -313,7 +313,7 @@ fn figure(canvas: &mut Canvas, rng: &mut Draws, class: usize, paint: [f32; 3]) {
             });
         }
         8 => {
-            let (pitch, dot) = (period * 1.1, period * 0.42);
+            let (pitch, dot) = (period * 1.25, period * 0.36);
             draw(&|u, v| {
                 let (u0, v0) = (nearest(u + q * pitch, pitch), nearest(v + r * pitch, pitch));
                 inside(u, v).max((u0 * u0 + v0 * v0).sqrt() - dot)
