@@ -1,7 +1,12 @@
 //! The CIFAR-10 binaries: `data_batch_*.bin` to learn from, `test_batch.bin` to be judged on, plain or as .xz.
 //! A record is a label byte and 32x32 bytes each of red, green and blue (<https://www.cs.toronto.edu/~kriz/cifar.html>).
 
-use crate::{layout::natural, options::Split, parallel::Workers};
+use crate::{
+    cache::{Cache, Key},
+    layout::natural,
+    options::Split,
+    parallel::Workers,
+};
 use alexnode_core::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::{
@@ -32,11 +37,19 @@ pub(crate) struct Found {
     names: Option<PathBuf>,
 }
 
-/// Looks for the files in `folder`; `None` where there is no training file of CIFAR-10.
+/// Looks for the files in `folder`, or in the folder in it that the official archive makes; `None` where there is no training file of
+/// CIFAR-10.
 ///
 /// # Errors
 /// `ERR_DATA` where the test file is missing.
 pub(crate) fn find(folder: &Path) -> Result<Option<Found>> {
+    match find_in(folder)? {
+        None => find_in(&folder.join("cifar-10-batches-bin")),
+        found => Ok(found),
+    }
+}
+
+fn find_in(folder: &Path) -> Result<Option<Found>> {
     let mut train: Vec<(String, PathBuf)> = Vec::new();
     let mut test = None;
     // A folder that cannot be read is reported by whoever lists it next.
@@ -70,17 +83,17 @@ pub(crate) fn find(folder: &Path) -> Result<Option<Found>> {
 }
 
 impl Cifar {
-    /// Reads all files, one on each thread.
+    /// Reads all files, one on each thread. What was compressed is kept plain in `cache`, since decompressing takes seconds.
     ///
     /// # Errors
     /// `ERR_DATA` naming the file that is damaged.
-    pub fn read(found: &Found, workers: Workers<'_>) -> Result<Self> {
+    pub fn read(found: &Found, cache: &Cache, workers: Workers<'_>) -> Result<Self> {
         let classes = match &found.names {
             Some(path) => class_names(path)?,
             None => CLASSES.map(str::to_string).to_vec(),
         };
         let paths: Vec<&PathBuf> = found.train.iter().chain([&found.test]).collect();
-        let mut train = workers.map(1, paths.len(), || (), |(), i| read_file(paths[i], classes.len()))?;
+        let mut train = workers.map(1, paths.len(), || (), |(), i| read_file(paths[i], classes.len(), cache))?;
         let mut val = train.split_off(found.train.len());
         for parts in [&mut train, &mut val] {
             let mut first = 0;
@@ -133,17 +146,27 @@ struct Part {
     pixels: Vec<u8>,
 }
 
-fn read_file(path: &Path, classes: usize) -> Result<Part> {
+fn read_file(path: &Path, classes: usize, cache: &Cache) -> Result<Part> {
     let failed = |e: std::io::Error| {
         Error::data(format!("{}: cannot be read: {e}", path.display()))
             .caused_by(e)
             .hint("copy or download the file again")
     };
-    let file = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
-    let mut raw = Vec::new();
+    let file = File::open(path).map_err(failed)?;
     let most = (MAX_RECORDS * RECORD) as u64 + 1;
+    let mut raw = Vec::new();
     if path.extension().is_some_and(|e| e == "xz") {
-        lzma_rust2::XzReader::new(file, true).take(most).read_to_end(&mut raw).map_err(failed)?;
+        let meta = file.metadata().map_err(failed)?;
+        let place = fs::canonicalize(path).map_err(failed)?;
+        let time = format!("{:?}", meta.modified().ok());
+        let key = Key::of([place.as_os_str().as_encoded_bytes(), &meta.len().to_le_bytes(), time.as_bytes()]);
+        if let Some(kept) = cache.load("cifar", &key) {
+            raw = kept;
+        } else {
+            let file = BufReader::with_capacity(1 << 20, file);
+            lzma_rust2::XzReader::new(file, true).take(most).read_to_end(&mut raw).map_err(failed)?;
+            cache.store("cifar", &key, &raw);
+        }
     } else {
         file.take(most).read_to_end(&mut raw).map_err(failed)?;
     }

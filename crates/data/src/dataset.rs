@@ -191,8 +191,8 @@ struct Listed {
 }
 
 impl Dataset {
-    /// Lists the source, splits it where it has no split of its own, looks for bad files and computes the statistics. What took long is
-    /// kept in the cache folder. `cancel` may be set from another thread.
+    /// Lists the source, splits it where it has no split of its own, looks for bad files and computes the statistics, for which up to
+    /// 10,000 images of each split are decoded. What took long is kept in the cache folder. `cancel` may be set from another thread.
     ///
     /// # Errors
     /// `ERR_USAGE` for impossible options. `ERR_DATA`, naming the culprit, where the source does not exist or cannot be read, has no
@@ -212,6 +212,10 @@ impl Dataset {
             let kept = members[0].first(options.seed, limit);
             members[0] = Members::new(kept, std::mem::take(&mut members[0].usable));
         }
+        let kept = match &listed.source {
+            Source::Cifar(_) if size == cifar::SIDE => Default::default(),
+            _ => kept_slots(lengths, size * size * 3),
+        };
         let mut dataset = Self {
             source: listed.source,
             info: DatasetInfo {
@@ -230,13 +234,16 @@ impl Dataset {
             },
             statistics: Sums::new(0).finish(),
             members,
-            kept: kept_slots(lengths, size * size * 3),
+            kept,
             threads: workers.threads,
         };
         dataset.statistics = dataset.measure(&listed.stamp, &cache, workers)?;
         dataset.info.mean = dataset.statistics.colour;
         dataset.info.per_class = PerClass { train: dataset.count(Split::Train), val: dataset.count(Split::Val) };
         dataset.check_classes()?;
+        if options.on_bad_image == OnBadImage::Error {
+            dataset.try_val(&listed.stamp, &cache, workers)?;
+        }
         dataset.info.seconds = start.elapsed().as_secs_f64();
         Ok(dataset)
     }
@@ -338,6 +345,24 @@ impl Dataset {
         Ok(statistics)
     }
 
+    /// Decodes validation images once, so that a damaged one is found now and not hours later, after the first epoch. (Training images
+    /// get the same from [`measure`](Self::measure).)
+    fn try_val(&self, stamp: &Key, cache: &Cache, workers: Workers<'_>) -> Result<()> {
+        let Source::Files { .. } = self.source else { return Ok(()) };
+        let size = self.info.image_size;
+        let key = Key::of([&b"val 1"[..], stamp.bytes(), self.info.fingerprint.as_bytes(), &size.to_le_bytes()]);
+        if cache.load("val", &key).is_some() {
+            return Ok(());
+        }
+        let sample = statistics::sample(&self.members[1].order(0, 0, false, None), MAX_SAMPLE);
+        let init = || (Worker::new(size), vec![0; self.image_bytes()]);
+        workers.fold(4, sample.len(), init, |(worker, image), i| {
+            self.prepare(Split::Val, sample[i], worker, image).map(|_| ())
+        })?;
+        cache.store("val", &key, b"decoded");
+        Ok(())
+    }
+
     /// Usable images of each class.
     fn count(&self, split: Split) -> Vec<usize> {
         let ids = self.members[split.index()].order(0, 0, false, None);
@@ -409,7 +434,7 @@ fn list(options: &DatasetOptions, cache: &Cache, workers: Workers<'_>) -> Result
         return list_files(options, DatasetKind::Tar, files, entries, cache, workers);
     }
     if let Some(found) = cifar::find(path)? {
-        return list_cifar(Cifar::read(&found, workers)?);
+        return list_cifar(Cifar::read(&found, cache, workers)?);
     }
     let (files, entries) = Files::folder(path)?;
     list_files(options, DatasetKind::Folder, files, entries, cache, workers)

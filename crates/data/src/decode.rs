@@ -174,3 +174,6 @@ fn other(bytes: &[u8], format: ImageFormat, pixels: &mut Vec<u8>) -> Result<Pict
     }
     Ok(picture)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
-//! The readers against known facts of real data sets (shared data; skipped, and said so, without it).
+//! The readers against known facts of real data sets (shared data; skipped, and said so, without it). Published numbers of
+//! CIFAR-10: first labels, first pixel, mean and standard deviation of the channels of the official binary version.
 
 mod support;
 
 use alexnode_data::{DatasetKind, DatasetOptions, Split, SplitOrigin};
-use support::{drain, loader, open, shared_data};
+use support::{drain, images::shared_data, loader, open};
 
 #[test]
 fn cifar10_is_read_as_published() {

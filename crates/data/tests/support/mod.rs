@@ -5,21 +5,11 @@ use alexnode_core::{Batch, BatchSource, Result};
 use alexnode_data::{Dataset, DatasetOptions, LoaderOptions, Split};
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, atomic::AtomicBool},
 };
 
-/// The folder of the large data sets, or `None`, said loudly, where it is not there.
-pub fn shared_data(what: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("ALEXNODE_TEST_DATA").map(PathBuf::from);
-    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
-    let path = root.join(what);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("SKIPPED: {} is not there (set ALEXNODE_TEST_DATA)", path.display());
-    None
-}
+pub mod images;
 
 /// Opens without leaving anything behind.
 pub fn open(options: &DatasetOptions) -> Result<Arc<Dataset>> {
@@ -27,40 +17,13 @@ pub fn open(options: &DatasetOptions) -> Result<Arc<Dataset>> {
     open_cached(options, cache.path())
 }
 
+/// Opens with a cache folder of the test's own.
 pub fn open_cached(options: &DatasetOptions, cache: &Path) -> Result<Arc<Dataset>> {
     let options = DatasetOptions { cache_dir: Some(cache.to_path_buf()), ..options.clone() };
     Dataset::open(&options, &AtomicBool::new(false)).map(Arc::new)
 }
 
-/// An RGB photo of sorts: smooth, and different for every `seed`.
-pub fn pixels(width: usize, height: usize, seed: usize) -> Vec<u8> {
-    (0..width * height)
-        .flat_map(|i| {
-            let (x, y) = (i % width, i / width);
-            [x * 3 + seed * 29, y * 2 + seed * 53, (x + y) * 2 + seed * 71].map(|v| (v % 256).abs_diff(128) as u8)
-        })
-        .collect()
-}
-
-pub fn png(width: usize, height: usize, pixels: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
-    let (w, h) = (width as u32, height as u32);
-    image::ImageEncoder::write_image(encoder, pixels, w, h, image::ExtendedColorType::Rgb8).unwrap();
-    bytes
-}
-
-pub fn jpeg(width: usize, height: usize, pixels: &[u8]) -> Vec<u8> {
-    encode_jpeg(width, height, pixels, jpeg_encoder::ColorType::Rgb)
-}
-
-pub fn encode_jpeg(width: usize, height: usize, pixels: &[u8], kind: jpeg_encoder::ColorType) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let encoder = jpeg_encoder::Encoder::new(&mut bytes, 95);
-    encoder.encode(pixels, width as u16, height as u16, kind).unwrap();
-    bytes
-}
-
+/// Writes a file and the folders above it.
 pub fn write(root: &Path, path: &str, bytes: &[u8]) {
     let path = root.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -73,8 +36,11 @@ pub fn photos(root: &Path) {
         for i in 0..15 {
             let seed = class * 100 + i;
             let (w, h) = (20 + i, 33 - i);
-            let image = pixels(w, h, seed);
-            let bytes = if i % 2 == 0 { png(w, h, &image) } else { jpeg(w, h, &image) };
+            let pixels = images::pixels(w, h, seed);
+            let bytes = match i % 2 {
+                0 => images::png(w, h, &pixels, image::ExtendedColorType::Rgb8),
+                _ => images::jpeg(w, h, &pixels, jpeg_encoder::ColorType::Rgb, 0),
+            };
             let split = if i < 12 { "train" } else { "val" };
             write(root, &format!("{split}/{name}/{i}.jpg"), &bytes);
         }
@@ -88,6 +54,7 @@ pub fn pack(root: &Path, prefix: &str, target: &Path) {
     archive.finish().unwrap();
 }
 
+/// Shuffled, epoch 3.
 pub fn loader(split: Split, batch: usize) -> LoaderOptions {
     LoaderOptions { split, batch, seed: 7, epoch: 3, first_batch: 0, shuffle: true, limit: None }
 }
