@@ -141,7 +141,7 @@ function curveSpec(rows: readonly CurveRow[]): Spec {
       { name: 'error', values: error },
     ],
     scales: [{ name: 'colour', type: 'ordinal', domain: ['training', 'validation'], range: ['#4c78a8', '#e4572e'] }],
-    legends: [{ stroke: 'colour', symbolType: 'stroke', orient: 'top-right', direction: 'horizontal' }],
+    legends: [{ stroke: 'colour', symbolType: 'stroke', orient: 'top', direction: 'horizontal' }],
     marks: [panel('loss', loss, last, 'loss (nats)', '~g'), panel('error', error, last, 'top-1 error', '%')],
   };
 }
@@ -163,9 +163,14 @@ function panel(data: string, values: Point[], last: number, title: string, forma
   return {
     type: 'group',
     encode: { enter: { width: { value: 360 }, height: { value: 240 } } },
+    // The axes measure their grids by these.
+    signals: [
+      { name: 'width', value: 360 },
+      { name: 'height', value: 240 },
+    ],
     scales: [
-      { name: 'x', type: 'linear', domain: [1, last], range: [0, 360] },
-      { name: 'y', type: 'linear', domain: [0, values.length > 0 ? high : 1], range: [240, 0], nice: true },
+      { name: 'x', type: 'linear', domain: [1, last], range: 'width', zero: false },
+      { name: 'y', type: 'linear', domain: [0, values.length > 0 ? high : 1], range: 'height', nice: 6 },
     ],
     axes: [
       { scale: 'x', orient: 'bottom', title: 'epoch', format: 'd', tickMinStep: 1, tickCount: 8 },
