@@ -5,5 +5,5 @@ await script(async () => {
   await ensureNative();
   // The CLI reads process.argv; it must look as if the bin had been called.
   process.argv.splice(1, 1, 'alexnode');
-  await import(new URL('../cli/main.ts', import.meta.url).href);
+  await import('../cli/main.js');
 });
