@@ -38,9 +38,8 @@ pub fn to_js(env: Env, error: &Error) -> napi::Error {
         if let Some(hint) = error.remedy() {
             object.set_named_property("hint", hint)?;
         }
-        let causes: Vec<String> = std::iter::successors(std::error::Error::source(error), |e| e.source())
-            .map(ToString::to_string)
-            .collect();
+        let causes: Vec<String> =
+            std::iter::successors(std::error::Error::source(error), |e| e.source()).map(ToString::to_string).collect();
         if !causes.is_empty() {
             object.set_named_property("cause", env.create_error(napi::Error::from_reason(causes.join(": ")))?)?;
         }

@@ -92,11 +92,8 @@ impl Session {
             .hint("open the data set with the network's input.imageSize"));
         }
         let statistics = dataset.statistics();
-        let images = ImageStatistics {
-            mean: &statistics.mean,
-            deviations: statistics.stdevs,
-            components: statistics.vectors,
-        };
+        let images =
+            ImageStatistics { mean: &statistics.mean, deviations: statistics.stdevs, components: statistics.vectors };
         let backend = devices::open(&devices, threads)?;
         let trainer = Trainer::new(TrainerConfig { network, batch, seed, momentum }, images, backend)?;
         Ok(Self { trainer, dataset, seed, loader: None })

@@ -125,11 +125,7 @@ impl Task {
     ///
     /// # Errors
     /// Where no promise can be made.
-    pub fn finish<'env>(
-        &self,
-        env: &'env Env,
-        last: impl FnOnce() + Send + 'static,
-    ) -> napi::Result<Object<'env>> {
+    pub fn finish<'env>(&self, env: &'env Env, last: impl FnOnce() + Send + 'static) -> napi::Result<Object<'env>> {
         let (settle, promise) = promise(env, |_, ()| Ok(()))?;
         self.cancel();
         match lock(&self.worker.queue).take() {
