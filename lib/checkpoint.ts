@@ -174,11 +174,11 @@ export class Checkpoints {
   ): Promise<{ path: string; metadata: CheckpointMetadata }> {
     const last = (await readIfThere(join(this.folder, 'last')))?.trim();
     const steps = await this.steps();
-    const named = last === undefined ? undefined : NAME.exec(last)?.[1];
-    const order = named === undefined ? steps : [Number(named), ...steps.filter((step) => step !== Number(named))];
+    const named = Number(NAME.exec(last ?? '')?.[1] ?? Number.NaN);
+    const order = [...steps.filter((step) => step === named), ...steps.filter((step) => step !== named)];
     if (order.length === 0) {
       throw new AlexnodeError('ERR_CHECKPOINT', `${this.folder}: there is no checkpoint to resume from`, {
-        hint: 'The run ended before its first checkpoint; start it again in a new folder.',
+        hint: 'The run ended before its first checkpoint, or they were removed; start it again in a new folder.',
       });
     }
     for (const step of order) {
