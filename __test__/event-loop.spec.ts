@@ -3,7 +3,7 @@ import test from 'ava';
 import { describeNetwork, listDevices, NativeDataset, NativeTrainer, readCheckpoint } from '#native';
 
 import { train } from '../lib/index.js';
-import { drain, temporary } from './helpers.js';
+import { drain, newest, temporary } from './helpers.js';
 
 /** What a call may take of the JS thread's CPU time. */
 const LIMIT_MS = 5;
@@ -60,6 +60,7 @@ linux('no native call of a training holds the JS thread for more than 5 ms of it
     await drain(training);
     const { trainer } = training;
     await trainer.evaluate({ limit: 100 });
+    await trainer.tensor('conv1.weight');
     // The static ones cannot be replaced; they are called here once more, as lib does.
     const { network, devices, seed, recipe, data, precision } = trainer.config;
     const { batch, momentum } = recipe;
@@ -68,7 +69,7 @@ linux('no native call of a training holds the JS thread for more than 5 ms of it
     timed(calls, 'listDevices', () => listDevices());
     const opened = await timed(calls, 'NativeDataset.open', () => NativeDataset.open(JSON.stringify(data)));
     const made = await timed(calls, 'NativeTrainer.create', () => NativeTrainer.create(JSON.stringify(config), opened));
-    const path = training.run?.checkpoints.best ?? '';
+    const path = newest(training.run?.folder ?? '');
     await timed(calls, 'readCheckpoint', () => readCheckpoint(path));
     await made.load(path);
     made.cancel();

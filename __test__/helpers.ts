@@ -30,6 +30,23 @@ export function tinyNetwork(classes: number, std = 0.1): NetworkSpec {
   };
 }
 
+/** A hundred million multiply-adds per image of 32 pixels. */
+export function slowNetwork(classes: number): NetworkSpec {
+  const weightInit = { type: 'he' } as const;
+  return {
+    name: 'slow',
+    classes,
+    input: { imageSize: 32, cropSize: 32, flip: false, noiseDivisor: 1, scale: 1 / 64 },
+    layers: [
+      { type: 'conv2d', name: 'conv1', outChannels: 96, kernelSize: 3, padding: 1, weightInit },
+      { type: 'relu', name: 'relu1' },
+      { type: 'conv2d', name: 'conv2', outChannels: 96, kernelSize: 3, padding: 1, weightInit },
+      { type: 'maxPool2d', name: 'pool2', kernelSize: 4, stride: 4 },
+      { type: 'linear', name: 'fc3', outFeatures: classes, weightInit },
+    ],
+  };
+}
+
 /** Everything on: noise, dropout, a schedule with a memory, a drop inside an epoch. */
 export const TINY: Partial<Recipe> = {
   batch: 32,

@@ -84,6 +84,7 @@ async function perform(prepared: Prepared, folder: string): Promise<Rehearsal> {
   let bytes = 0;
   let checkpointSeconds = 0;
   let firstLoss = Number.NaN;
+  let seconds = 0;
   let path = '';
   let straight: Map<string, string>;
   let info: NetworkInfo;
@@ -96,12 +97,15 @@ async function perform(prepared: Prepared, folder: string): Promise<Rehearsal> {
       if (event.type !== 'checkpoint') continue;
       ({ bytes, path, seconds: checkpointSeconds } = event);
     }
-    for await (const _ of trainer.train({ steps: 1 }));
+    // The first step touches all memory for the first time; this one is like those of the run.
+    for await (const event of trainer.train({ steps: 1 })) {
+      if (event.type === 'step') seconds = event.samples / event.imagesPerSecond;
+    }
     straight = await hashes(trainer);
   }
   await using trainer = await makeTrainer(prepared);
   await trainer.load(path);
-  const seconds = await timedStep(trainer);
+  for await (const _ of trainer.train({ steps: 1 }));
   const resumed = await hashes(trainer);
   compare(straight, resumed);
   const validation = await rehearseValidation(trainer);
@@ -131,14 +135,6 @@ async function perform(prepared: Prepared, folder: string): Promise<Rehearsal> {
       freeBytes,
     },
   };
-}
-
-async function timedStep(trainer: Trainer): Promise<number> {
-  let seconds = 0;
-  for await (const event of trainer.train({ steps: 1 })) {
-    if (event.type === 'step') seconds = event.samples / event.imagesPerSecond;
-  }
-  return seconds;
 }
 
 async function rehearseValidation(trainer: Trainer): Promise<Rehearsal['validation']> {

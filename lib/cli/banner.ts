@@ -7,7 +7,7 @@ import {
   type Rehearsal,
   type Training,
 } from '../index.js';
-import { bytes, count, millions, percent, rateText, table, time } from './format.js';
+import { bytes, count, millions, percent, rateText, shortPath, table, time } from './format.js';
 
 /** A line with its subject in the left column. */
 export function line(subject: string, text: string): string {
@@ -58,9 +58,11 @@ export function banner(training: Training): string {
     ),
     line('memory', `${memoryText(info)}${disk}`),
   ];
-  if (run !== undefined) parts.push(line('run', run.folder));
+  if (run !== undefined) parts.push(line('run', shortPath(run.folder)));
   if (resumed !== undefined) {
-    parts.push(line('resume', `${resumed}: epoch ${trainer.cursor.epoch + 1}, step ${count(trainer.cursor.step)}`));
+    parts.push(
+      line('resume', `${shortPath(resumed)}: epoch ${trainer.cursor.epoch + 1}, step ${count(trainer.cursor.step)}`),
+    );
   }
   return `${parts.join('')}\n`;
 }

@@ -1,4 +1,5 @@
 /** Numbers and tables as people read them. */
+import { isAbsolute, relative } from 'node:path';
 import Table from 'cli-table3';
 import prettyBytes from 'pretty-bytes';
 import prettyMilliseconds from 'pretty-ms';
@@ -35,6 +36,12 @@ export function time(seconds: number): string {
 /** `12.6 MB`. */
 export function bytes(value: number): string {
   return prettyBytes(value);
+}
+
+/** A path as short as it can be said from here. */
+export function shortPath(path: string): string {
+  const fromHere = relative(process.cwd(), path);
+  return fromHere === '' || fromHere.startsWith('..') || isAbsolute(fromHere) ? path : fromHere;
 }
 
 /** Columns without borders; all but the first two to the right. */

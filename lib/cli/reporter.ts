@@ -4,7 +4,7 @@ import { Presets, SingleBar } from 'cli-progress';
 import type { EpochEvent, StartEvent, StepEvent, TrainEvent, Training, TrainResult } from '../index.js';
 import { banner, line } from './banner.js';
 import { printJson } from './exit.js';
-import { count, percent, rateText, time } from './format.js';
+import { count, percent, rateText, shortPath, time } from './format.js';
 
 /** Shows a training. */
 export interface Reporter {
@@ -36,6 +36,7 @@ export class TextReporter implements Reporter {
   #began = 0;
   #lastLine = 0;
   #forecast = false;
+  #drawn = false;
 
   constructor(out: NodeJS.WriteStream) {
     this.#out = out;
@@ -59,9 +60,10 @@ export class TextReporter implements Reporter {
         break;
       case 'epoch':
         this.#print(this.#epochLine(event));
+        this.#drawn ||= event.val !== null;
         break;
       case 'checkpoint':
-        if (event.why !== 'epoch') this.#print(line('saved', event.path));
+        if (event.why !== 'epoch') this.#print(line('saved', shortPath(event.path)));
         break;
       case 'warning':
         this.#print(line('warning', `${event.message} (${event.code})`) + line('', event.hint));
@@ -87,7 +89,8 @@ export class TextReporter implements Reporter {
     const now = performance.now();
     if (!this.#forecast && now - this.#began > FORECAST_MS) {
       this.#forecast = true;
-      this.#print(line('forecast', `${time(event.etaSeconds)} at ${count(event.imagesPerSecond)} images/s`));
+      if (event.etaSeconds > 5)
+        this.#print(line('forecast', `${time(event.etaSeconds)} at ${count(event.imagesPerSecond)} images/s`));
     }
     if (this.#out.isTTY) {
       this.#showBar(event);
@@ -132,7 +135,7 @@ export class TextReporter implements Reporter {
 
   #endText(result: TrainResult): string {
     const { status, epochs, steps, seconds, val, train } = result;
-    const folder = this.#start?.run ?? undefined;
+    const folder = this.#start?.run == null ? undefined : shortPath(this.#start.run);
     const measured =
       val !== null
         ? `, validation error ${percent(val.top1Error)} (top 5: ${percent(val.top5Error)})`
@@ -144,7 +147,7 @@ export class TextReporter implements Reporter {
       line('end', `${status} after ${epochs} epochs, ${count(steps)} steps, ${time(seconds)}${measured}`),
     ];
     if (folder !== undefined) {
-      parts.push(line('open', `${folder}: run.json, metrics.csv, filters.png, curve.svg`));
+      parts.push(line('open', `${folder}: run.json, metrics.csv${this.#drawn ? ', filters.png, curve.svg' : ''}`));
       const command = status === 'completed' ? `eval ${folder}` : `train --resume ${folder}`;
       if (status === 'completed' || status === 'interrupted' || status === 'stopped') {
         parts.push(line('next', `alexnode ${command}   (npm run ${command.replace(' ', ' -- ')})`));

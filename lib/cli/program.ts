@@ -1,0 +1,33 @@
+/** The command as a function: verbs, flags, exit codes. */
+import { Command, CommanderError } from 'commander';
+
+import { VERSION } from '../index.js';
+import { addEval } from './eval.js';
+import { EXIT, exitCodeOf, printError } from './exit.js';
+import { addTrain } from './train.js';
+
+/** Runs the command with the arguments of `process.argv` (the first two are not looked at) and gives its exit code. */
+export async function runCommand(argv: string[]): Promise<number> {
+  let code: number = EXIT.ok;
+  const setCode = (value: number) => {
+    code = value;
+  };
+  const program = new Command('alexnode')
+    .description('Train AlexNet-class image classifiers.')
+    .version(VERSION)
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'alexnode: ')) })
+    .showHelpAfterError('Run `alexnode --help` or `alexnode <verb> --help` for all of them.');
+  addTrain(program, setCode);
+  addEval(program, setCode);
+  for (const command of program.commands) command.exitOverride().copyInheritedSettings(program);
+  try {
+    await program.parseAsync(argv);
+    return code;
+  } catch (error) {
+    // Commander has printed its message already; help and version are no errors.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    printError(error, argv.includes('--json'));
+    return exitCodeOf(error);
+  }
+}
