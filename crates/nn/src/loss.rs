@@ -72,7 +72,7 @@ fn credit(probabilities: &[f32], label: usize, k: usize) -> f64 {
     let own = probabilities[label];
     let above = probabilities.iter().filter(|p| **p > own).count();
     let tied = probabilities.iter().filter(|p| **p == own).count();
-    if tied == 0 || above >= k { 0.0 } else { ((k - above) as f64 / tied as f64).min(1.0) }
+    if tied == 0 { 0.0 } else { (k.saturating_sub(above) as f64 / tied as f64).min(1.0) }
 }
 
 /// Adds one sample to the totals.

@@ -7,7 +7,7 @@
 //! | [`body`] | one kernel, its memory laid out by hand |
 //! | [`conv`] | convolution and linear layers, in f64 |
 //! | [`probe`] | a chain of layers through the real plan and a real backend |
-//! | [`reference`] | the formulas, in f64 |
+//! | [`mod@reference`] | the formulas, in f64 |
 
 pub mod alone;
 pub mod body;
