@@ -1,12 +1,13 @@
-import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 
 import { readIfThere, writeAtomic } from '../lib/files.js';
+import { temporary } from './helpers.js';
 
 test('an atomic write replaces the file and leaves nothing else behind', async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'alexnode-files-'));
+  const folder = temporary();
   const path = join(folder, 'a.json');
   await writeFile(path, 'old and much longer than the new one');
   await writeAtomic(path, 'new');
@@ -15,7 +16,7 @@ test('an atomic write replaces the file and leaves nothing else behind', async (
 });
 
 test('a failed atomic write names the file and leaves the old one', async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'alexnode-files-'));
+  const folder = temporary();
   const error = await t.throwsAsync(writeAtomic(join(folder, 'none', 'a.json'), 'x'), { code: 'ERR_DATA' });
   t.regex(error?.message ?? '', /none.a\.json: cannot be written: no such file or directory \(ENOENT\)/);
 });

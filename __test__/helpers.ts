@@ -1,17 +1,22 @@
 /** What the end-to-end specs share: a network that trains in a blink, temporary folders, the command as a child process. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 
 import type { NetworkSpec, Recipe, TrainCall, TrainEvent, Training } from '../lib/index.js';
 
+// One listener per temporary folder.
+process.setMaxListeners(100);
+
 export const ROOT = resolve(import.meta.dirname, '..');
 
-/** An empty folder in the system's temporary one. */
+/** An empty folder in the system's temporary one, removed when the process ends. */
 export function temporary(): string {
-  return mkdtempSync(join(tmpdir(), 'alexnode-test-'));
+  const folder = mkdtempSync(join(tmpdir(), 'alexnode-test-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
 }
 
 /** One convolution, dropout, one linear layer over 16-pixel images: some 20,000 multiply-adds. */

@@ -1,13 +1,14 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtemp, readdir, readFile, utimes, writeFile } from 'node:fs/promises';
-import { hostname, tmpdir } from 'node:os';
+import { readdir, readFile, utimes, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 
 import { takeLock } from '../lib/lock.js';
+import { temporary } from './helpers.js';
 
 async function place(): Promise<string> {
-  return join(await mkdtemp(join(tmpdir(), 'alexnode-lock-')), 'lock');
+  return join(temporary(), 'lock');
 }
 
 /** The id of a process that has ended. */

@@ -10,7 +10,7 @@ import { type NetworkInfo, parametricLayers } from './network.js';
 import { type Prepared, prepare, prepareResume, type TrainOptions } from './prepare.js';
 import type { Recipe } from './recipe.js';
 import { Run, readManifest } from './run.js';
-import { makeTrainer, newManifest } from './train.js';
+import { MOST_CHECKPOINTS, makeTrainer, newManifest } from './train.js';
 import type { Trainer } from './trainer.js';
 
 /** What a rehearsal found, and what it expects of the run. */
@@ -51,8 +51,6 @@ export interface RehearseCall extends TrainOptions {
 
 /** Images of the rehearsed validation, in batches: enough to time it. */
 const VAL_BATCHES = 4;
-/** Checkpoints on the disk at once: the three newest, the best, and the one that is being written. */
-const CHECKPOINTS = 5;
 
 /**
  * Rehearses a training: three steps, a validation, a checkpoint, a resume that must give the same bits. What it writes is removed
@@ -131,7 +129,7 @@ async function perform(prepared: Prepared, folder: string): Promise<Rehearsal> {
     forecast: {
       steps,
       seconds: steps * seconds + recipe.epochs * share * (valSeconds + checkpointSeconds),
-      diskBytes: bytes * CHECKPOINTS,
+      diskBytes: bytes * MOST_CHECKPOINTS,
       freeBytes,
     },
   };

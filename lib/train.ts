@@ -1,4 +1,5 @@
 /** `train()`: one call from options to a running, recorded, resumable training. */
+import { statfs } from 'node:fs/promises';
 import { basename } from 'node:path';
 
 import type { CheckpointMetadata } from './checkpoint.js';
@@ -124,9 +125,10 @@ async function start(
     await opened.startSession({ startedAt: new Date().toISOString(), resumed: null, changed: [] }, {}, 0);
     run = opened;
   }
+  const warnings = run === undefined ? [] : await diskWarnings(run.folder, trainer.info.parameters);
   undo.keep();
   const parts = { trainer, data: prepared.data, run, why: prepared.why, resumed: undefined };
-  return new Training(parts, () => trainer.train({ ...defined({ run, steps, signal }) }));
+  return new Training(parts, () => trainer.train({ warnings, ...defined({ run, steps, signal }) }));
 }
 
 async function goOn(
@@ -154,6 +156,7 @@ async function goOn(
   const trainer = await makeTrainer(prepared);
   undo.add(() => trainer.dispose());
   await trainer.load(path);
+  warnings.push(...(await diskWarnings(run.folder, trainer.info.parameters)));
   await run.startSession(
     { startedAt: new Date().toISOString(), resumed: path, changed },
     { config: trainer.config, data: describeData(data), environment: await environment() },
@@ -214,6 +217,27 @@ function dataChanged(metadata: CheckpointMetadata, data: Dataset): WarningEvent 
     message: `the images are not those the run was trained on (then ${metadata.data.train} + ${metadata.data.val}, now ${images} + ${val})`,
     hint: 'The run goes on with the images of now; it is no longer the run that it would have been.',
   };
+}
+
+/** Weights and momentum, in four bytes each. */
+const CHECKPOINT_BYTES_PER_PARAMETER = 8;
+/** @internal Checkpoints on the disk at once: the three newest, the best, and the one that is being written. */
+export const MOST_CHECKPOINTS = 5;
+
+async function diskWarnings(folder: string, parameters: number): Promise<WarningEvent[]> {
+  const { bavail, bsize } = await statfs(folder);
+  const free = bavail * bsize;
+  const needed = parameters * CHECKPOINT_BYTES_PER_PARAMETER * MOST_CHECKPOINTS;
+  if (free >= needed) return [];
+  const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
+  return [
+    {
+      type: 'warning',
+      code: 'DISK_LOW',
+      message: `${folder}: the checkpoints of this run take up to ${megabytes(needed)}, ${megabytes(free)} are free`,
+      hint: 'Free some space, or choose a folder on another disk with --out.',
+    },
+  ];
 }
 
 /** Undoes what was done so far, last first, unless everything went well. */

@@ -77,11 +77,15 @@ async function runTrain(flags: Flags): Promise<number> {
   const reporter = json ? new JsonReporter() : new TextReporter(process.stdout);
   using signals = new Signals();
   await using training = await train(call);
+  // A second Ctrl-C leaves by process.exit: the terminal must get its modes back then, too.
+  const restore = () => reporter.close();
+  process.once('exit', restore);
   try {
     reporter.begin(training);
     signals.target = training;
     for await (const event of training) reporter.event(event);
   } finally {
+    process.off('exit', restore);
     reporter.close();
   }
   return training.result?.status === 'interrupted' ? EXIT.interrupted : EXIT.ok;
