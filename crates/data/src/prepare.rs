@@ -2,8 +2,9 @@
 
 use crate::decode::{self, Reason};
 use fast_image_resize::{
-    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
-    images::{Image, ImageRef},
+    FilterType, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::U8x3,
 };
 use image::metadata::Orientation;
 
@@ -54,12 +55,13 @@ impl Preparer {
     ) -> Result<(), Reason> {
         let failed = |e: &dyn std::fmt::Display| format!("cannot be resized: {e}");
         let side = self.size as u32;
-        let source = ImageRef::new(width as u32, height as u32, pixels, PixelType::U8x3).map_err(|e| failed(&e))?;
-        let mut target = Image::from_slice_u8(side, side, out, PixelType::U8x3).map_err(|e| failed(&e))?;
+        // Typed views: only the code for this pixel type is compiled.
+        let source = TypedImageRef::<U8x3>::from_buffer(width as u32, height as u32, pixels).map_err(|e| failed(&e))?;
+        let mut target = TypedImage::<U8x3>::from_buffer(side, side, out).map_err(|e| failed(&e))?;
         let options = ResizeOptions::new()
             .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
             .fit_into_destination(Some((0.5, 0.5)));
-        self.resizer.resize(&source, &mut target, &options).map_err(|e| failed(&e))?;
+        self.resizer.resize_typed(&source, &mut target, &options).map_err(|e| failed(&e))?;
         // The middle square stays the middle square however it is turned, so the small result is turned, not the photo.
         if orientation != Orientation::NoTransforms {
             self.turned.clear();
