@@ -12,6 +12,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: usize| arguments.next().map_or(default, |a| a.parse().expect("a number"));
     let (batch, threads) = (number(128), number(2));
+    let repetitions = (512 / batch).clamp(3, 50);
     let only = std::env::args().nth(3);
     let conv = |out: usize, kernel: usize, stride: usize, padding: usize, groups: usize| {
         format!(
@@ -39,7 +40,7 @@ fn main() {
         let flops = 2.0 * (spec.layer().macs(input) * batch as u64) as f64;
         let backend = CpuBackend::new(1, Some(threads)).expect("a backend");
         let mut probe = Probe::new(vec![spec], input, batch, Box::new(backend)).expect("a plan");
-        for (kernel, seconds) in probe.profile(3, &|| clock(threads)).expect("a run") {
+        for (kernel, seconds) in probe.profile(repetitions, &|| clock(threads)).expect("a run") {
             println!("{name} {kernel:24} {:8.2} ms {:6.1} GFLOP/s", seconds * 1e3, flops / seconds / 1e9);
         }
     }

@@ -57,6 +57,22 @@ pub fn accumulate(sweep: &Sweep, a: &[f32], offsets: &[usize; MR], b: &[f32], bl
     unsafe { generic::<Portable>(sweep, a, b.as_ptr(), block) };
 }
 
+/// `to = from`, up to [`NR`] elements; a full row goes without a call.
+#[inline(always)]
+pub fn copy(to: &mut [f32], from: &[f32]) {
+    match (<&mut [f32; NR]>::try_from(&mut *to), <&[f32; NR]>::try_from(from)) {
+        (Ok(to), Ok(from)) => *to = *from,
+        _ => to.copy_from_slice(from),
+    }
+}
+
+/// A packed row of [`NR`] elements: `from`, then zeros.
+#[inline(always)]
+pub fn pack(to: &mut [f32], from: &[f32]) {
+    copy(&mut to[..from.len()], from);
+    to[from.len()..].fill(0.0);
+}
+
 /// Eight numbers.
 trait Vector: Copy {
     /// # Safety

@@ -3,7 +3,7 @@
 //! stride, every phase of the destination has its own subset of the kernel, so nothing is multiplied by inserted zeros.
 
 use super::geometry::{Params, Plane, cut_patch, fit};
-use crate::tile::{Block, MR, NR, Sweep, accumulate};
+use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack};
 use alexnode_core::{
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
@@ -11,8 +11,8 @@ use alexnode_core::{
 
 /// Elements of a patch that a task works on at a time: half of the second-level cache of a small core.
 const PATCH: usize = 64 * 1024;
-/// Inner steps between two visits of a block: this many rows of packed weights stay in the first-level cache.
-const DEPTH: usize = 384;
+/// Inner steps between two visits of a block. Fewer would keep the packed weights in the first-level cache, but the visits cost more.
+const DEPTH: usize = 768;
 
 /// Windows over a source, and where their results go. All of one group.
 #[derive(Clone, Copy, Debug)]
@@ -173,9 +173,9 @@ impl Pass {
                         for (sums, place) in block.iter_mut().zip(&places[..valid]) {
                             if !first {
                                 // SAFETY: these pixels of this group's channels belong to this task.
-                                copy(sums, unsafe { target.range(*place, width) }, width);
+                                copy(&mut sums[..width], unsafe { target.range(*place, width) });
                             } else if let Some(bias) = finish.bias {
-                                copy(sums, &bias[channel..], width);
+                                copy(&mut sums[..width], &bias[channel..channel + width]);
                             }
                         }
                         accumulate(&sweep, patch, &offsets, weights, &mut block);
@@ -184,7 +184,7 @@ impl Pass {
                                 sums.iter_mut().for_each(|sum| *sum = sum.max(0.0));
                             }
                             // SAFETY: as above.
-                            copy(unsafe { target.range(*place, width) }, sums, width);
+                            copy(unsafe { target.range(*place, width) }, &sums[..width]);
                         }
                     }
                 }
@@ -218,16 +218,6 @@ struct Rows {
     rows: usize,
 }
 
-/// `to[..width] = from[..width]`; a whole block's row without a call.
-#[inline(always)]
-fn copy(to: &mut [f32], from: &[f32], width: usize) {
-    if width == NR {
-        to[..NR].copy_from_slice(&from[..NR]);
-    } else {
-        to[..width].copy_from_slice(&from[..width]);
-    }
-}
-
 /// Packs weights: panel j of a group holds, for each inner step, the weights of output channels j NR.. (0 beyond the last).
 fn pack_forward(p: &Params, pass: &Pass, host: &dyn Host, weights: &[f32], packed: &mut [f32]) {
     let (inner, outputs) = (p.weights(), pass.target.c);
@@ -255,8 +245,7 @@ fn pack_gradient(p: &Params, pass: &Pass, phase: (usize, usize), host: &dyn Host
             let (output, s, r) = (step % outputs, step / outputs % pass.window.1, step / outputs / pass.window.1);
             let (r, s) = (tap(phase.0, r, pass.window.0), tap(phase.1, s, pass.window.1));
             let from = (((group * outputs + output) * kernel + r) * kernel + s) * inputs + channel;
-            to[..width].copy_from_slice(&weights[from..from + width]);
-            to[width..].fill(0.0);
+            pack(to, &weights[from..from + width]);
         }
     });
 }

@@ -4,7 +4,7 @@
 //! A block is MR neighbouring weights of a kernel x NR output channels; its inner dimension is the pixels of y.
 
 use super::geometry::{Params, cut_patch, fit};
-use crate::tile::{Block, MR, NR, Sweep, accumulate};
+use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack};
 use alexnode_core::{
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
@@ -144,8 +144,7 @@ fn add_image(
         for (panel, packed) in packed.chunks_exact_mut(pixels * NR).take(plan.panels).enumerate() {
             let width = NR.min(y_plane.c - panel * NR);
             for (to, from) in packed.chunks_exact_mut(NR).zip(dy[panel * NR..].chunks(y_plane.ld)) {
-                to[..width].copy_from_slice(&from[..width]);
-                to[width..].fill(0.0);
+                pack(to, &from[..width]);
             }
         }
         let sweep = Sweep {
@@ -167,11 +166,11 @@ fn add_image(
                     let offsets = std::array::from_fn(|i| r * pitch + (step * MR + i).min(row - 1));
                     let mut block: Block = [[0.0; NR]; MR];
                     for (block, sum) in block.iter_mut().zip(weights.chunks_exact(NR)) {
-                        block.copy_from_slice(sum);
+                        copy(block, sum);
                     }
                     accumulate(&sweep, patch, &offsets, panel, &mut block);
                     for (block, sum) in block.iter().zip(weights.chunks_exact_mut(NR)) {
-                        sum.copy_from_slice(block);
+                        copy(sum, block);
                     }
                 }
             }

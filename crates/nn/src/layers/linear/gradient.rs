@@ -1,14 +1,14 @@
 //! The gradients. Both are cut into tiles of their result; every element is one sum in order, so no partial sums are needed.
 
 use super::Params;
-use crate::tile::{Block, MR, NR, Sweep, accumulate};
+use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack};
 use alexnode_core::{
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
 
 /// Data gradient: inputs that a task computes.
-const INPUTS: usize = 8 * NR;
+const INPUTS: usize = 16 * NR;
 /// Data gradient: outputs of the layer between two visits of a block.
 const DEPTH: usize = 256;
 /// Weight gradient: inputs and outputs of the tile that a task computes.
@@ -55,9 +55,7 @@ impl Kernel for LinearDataGradient {
                 for step in 0..len {
                     let row = &weights[(start + step) * inputs + first..][..width];
                     for (panel, from) in row.chunks(NR).enumerate() {
-                        let to = &mut packed[(panel * len + step) * NR..][..NR];
-                        to[..from.len()].copy_from_slice(from);
-                        to[from.len()..].fill(0.0);
+                        pack(&mut packed[(panel * len + step) * NR..][..NR], from);
                     }
                 }
                 let sweep = Sweep { segments: 1, len, a_step: 1, a_segment: 0, b_step: NR, b_segment: 0 };
@@ -77,7 +75,7 @@ impl Kernel for LinearDataGradient {
                     for_runs(p, first, width, |at, position, len| {
                         // SAFETY: these inputs belong to this task.
                         let dx = unsafe { dx.range(sample * p.x_row() + position, len) };
-                        dx.copy_from_slice(&sums[at..at + len]);
+                        copy(dx, &sums[at..at + len]);
                     });
                 }
             }
@@ -129,7 +127,7 @@ impl Kernel for LinearWeightGradient {
                     let to = &mut packed[(panel * batch + sample) * NR..][..NR];
                     let count = NR.min(width - panel * NR);
                     for_runs(p, left + panel * NR, count, |at, position, len| {
-                        to[at..at + len].copy_from_slice(&row[position..position + len]);
+                        copy(&mut to[at..at + len], &row[position..position + len]);
                     });
                     to[count..].fill(0.0);
                 }
@@ -144,7 +142,7 @@ impl Kernel for LinearWeightGradient {
                     for (o, sums) in (first..outputs).zip(&block) {
                         // SAFETY: this piece of this output's weights belongs to this task.
                         let dw = unsafe { dw.range(o * inputs + left + panel * NR, count) };
-                        dw.copy_from_slice(&sums[..count]);
+                        copy(dw, &sums[..count]);
                     }
                 }
             }

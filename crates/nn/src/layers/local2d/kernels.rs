@@ -3,7 +3,7 @@
 
 use crate::{
     layers::conv2d::{Params, Plane, cut_patch},
-    tile::{Block, MR, NR, Sweep, accumulate},
+    tile::{Block, MR, NR, Sweep, accumulate, copy, pack},
 };
 use alexnode_core::{
     host::{Host, Shared},
@@ -165,7 +165,7 @@ impl Kernel for Local2dWeightGradient {
                     let mut block: Block = [[0.0; NR]; MR];
                     accumulate(&sweep, dy, &offsets, &windows[left..], &mut block);
                     for (o, sums) in (output..outputs).zip(&block) {
-                        dw[o * inner + left..][..width].copy_from_slice(&sums[..width]);
+                        copy(&mut dw[o * inner + left..][..width], &sums[..width]);
                     }
                 }
             }
@@ -216,8 +216,7 @@ fn gradient_of_windows(
     for left in (0..inner).step_by(NR) {
         let width = NR.min(inner - left);
         for (to, from) in packed.chunks_exact_mut(NR).zip(weights.chunks_exact(inner)) {
-            to[..width].copy_from_slice(&from[left..left + width]);
-            to[width..].fill(0.0);
+            pack(to, &from[left..left + width]);
         }
         for first in images.clone().step_by(MR) {
             // Rows beyond the last image compute that again.
@@ -225,7 +224,7 @@ fn gradient_of_windows(
             let mut block: Block = [[0.0; NR]; MR];
             accumulate(&sweep, dy, &offsets, packed, &mut block);
             for (image, sums) in (first..images.end).zip(&block) {
-                windows[(image - images.start) * row(p) + left..][..NR].copy_from_slice(sums);
+                copy(&mut windows[(image - images.start) * row(p) + left..][..NR], sums);
             }
         }
     }
