@@ -176,6 +176,11 @@ test('a resume may change the recipe, which is recorded', async (t) => {
   t.is(rest.run?.manifest.config.recipe.lr, 0.01);
   t.is(rest.result?.epochs, 2);
   await rest.dispose();
+  // Another kind of schedule begins anew instead of choking on what the old one remembers.
+  await using other = await train({ resume: out, set: ['epochs=3', 'schedule=constant', 'biasSchedule=plateau'] });
+  await drain(other);
+  t.is(other.result?.epochs, 3);
+  await other.dispose();
   await t.throwsAsync(train({ resume: out, seed: 9 }), { code: 'ERR_USAGE', message: /^seed: .*its own \(7\)/ });
 });
 
@@ -187,6 +192,11 @@ test('what does not fit is named', async (t) => {
     code: 'ERR_USAGE',
     message: 'tiny: the network has 3 classes, the data has 10',
   });
+  await t.throwsAsync(train({ ...TINY_CALL, set: ['layerRates.convv1=0.1'] }), {
+    code: 'ERR_USAGE',
+    message: 'recipe.layerRates.convv1: tiny has no layer with weights of this name',
+  });
+  await t.throwsAsync(train({ ...TINY_CALL, seed: -1 }), { code: 'ERR_USAGE', message: /^seed: / });
   await t.throwsAsync(train({ preset: 'dmeo' as 'demo' }), { code: 'ERR_USAGE', message: /dmeo/ });
   await t.throwsAsync(train({ data: '/no/such/folder' }), { code: 'ERR_DATA', message: /no\/such\/folder/ });
   await t.throwsAsync(train({ ...TINY_CALL, devices: ['cpu', 'cpu', 'cpu'] }), { code: 'ERR_USAGE' });

@@ -33,5 +33,6 @@ export type { Progress, RatePair, Rates, Recipe, Schedule, ScheduleSpec, Schedul
 export { type Rehearsal, type RehearseCall, rehearse } from './rehearse.js';
 export { type Manifest, Run, type RunConfig, readManifest, type Session } from './run.js';
 export { createSchedule } from './schedule.js';
+export type { TrainerOptions } from './settle.js';
 export { type TrainCall, Training, train } from './train.js';
-export { Trainer, type TrainerOptions, type TrainerRunOptions } from './trainer.js';
+export { Trainer, type TrainerRunOptions } from './trainer.js';

@@ -1,6 +1,5 @@
 /** The training loop. It reads from top to bottom: epochs, segments of steps, validation, checkpoint. */
 import { type CheckpointMetadata, type Cursor, parseMetadata, type Saved } from './checkpoint.js';
-import { checkRecipe } from './config.js';
 import { checkClasses, type Dataset } from './data.js';
 import { draw } from './draw.js';
 import { Engine, type EvaluateOptions, type Evaluation, type SegmentReport, type Tensor } from './engine.js';
@@ -19,32 +18,14 @@ import type {
   WarningEvent,
 } from './events.js';
 import { dataWarnings, diverged, Guard } from './guard.js';
-import type { NetworkSpec } from './layers.js';
-import { applyRecipe, describeNetwork, type NetworkInfo, parametricLayers } from './network.js';
+import { describeNetwork, type NetworkInfo, parametricLayers } from './network.js';
 import { Pace } from './pace.js';
 import type { Recipe } from './recipe.js';
 import type { Run, RunConfig } from './run.js';
 import { createSchedule } from './schedule.js';
 import { nextSegment, ratesAt, type SegmentPlan } from './segment.js';
+import { settle, type TrainerOptions } from './settle.js';
 import { Standing } from './standing.js';
-
-/** What a trainer is made of. */
-export interface TrainerOptions {
-  network: NetworkSpec;
-  recipe: Recipe;
-  data: Dataset;
-  /** One device, or two for the two towers; default `['cpu']`. */
-  devices?: string[];
-  /** CPU threads; default all. The result does not depend on it. */
-  threads?: number;
-  /** Of weights, order, augmentation and dropout; default 1. */
-  seed?: number;
-  precision?: 'fp32';
-  /** Wall-clock seconds between checkpoints inside an epoch; default: only at the end of epochs. */
-  saveEvery?: number;
-  /** Name of the preset that network and recipe come from; only noted. */
-  preset?: string;
-}
 
 /** How far and where to train. */
 export interface TrainerRunOptions {
@@ -107,32 +88,8 @@ export class Trainer implements AsyncDisposable {
   /** Plans the network, takes the devices, draws the weights. ERR_USAGE, ERR_SHAPE or ERR_DEVICE names what does not fit. */
   static async create(options: TrainerOptions): Promise<Trainer> {
     const { data } = options;
-    const recipe = checkRecipe(options.recipe);
-    const config: RunConfig = {
-      preset: options.preset ?? null,
-      network: applyRecipe(options.network, recipe),
-      recipe,
-      data: data.config,
-      devices: options.devices ?? ['cpu'],
-      threads: options.threads ?? null,
-      seed: options.seed ?? 1,
-      precision: options.precision ?? 'fp32',
-      saveEvery: options.saveEvery ?? null,
-    };
-    const { network, devices, threads, seed, precision } = config;
-    const { classes, imageSize } = data.info;
-    if (network.classes !== classes.length) {
-      throw usage(
-        `${network.name}: the network has ${network.classes} classes, the data has ${classes.length}`,
-        `Make the network with { classes: ${classes.length} }.`,
-      );
-    }
-    if (network.input.imageSize !== imageSize) {
-      throw usage(
-        `${network.name}: the network takes images of ${network.input.imageSize} pixels, the data has ${imageSize}`,
-        `Open the data with { imageSize: ${network.input.imageSize} }.`,
-      );
-    }
+    const config = settle(options);
+    const { network, recipe, devices, threads, seed, precision } = config;
     const { batch, momentum } = recipe;
     const limits = threads === null ? {} : { threads };
     const info = describeNetwork(network, { batch, devices, ...limits });
@@ -398,7 +355,8 @@ export class Trainer implements AsyncDisposable {
     checkClasses(path, metadata.classes, this.data.classes);
     if (options.only === 'weights') return metadata;
     this.#standing.restore(metadata, this.config.recipe.batch, this.batches);
-    if (metadata.config.recipe.schedule.type === this.config.recipe.schedule.type) {
+    // Another kind of schedule begins anew: it could make nothing of what the old one has seen.
+    if (scheduleKinds(metadata.config.recipe) === scheduleKinds(this.config.recipe)) {
       this.#plan.schedule.restore(metadata.schedule);
     }
     this.#guard = this.#newGuard();
@@ -419,4 +377,10 @@ export class Trainer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }
+}
+
+/** The kinds of all schedules of a recipe, as one text. */
+function scheduleKinds({ schedule, biasSchedule, layerSchedules }: Recipe): string {
+  const layers = Object.entries(layerSchedules ?? {}).map(([name, { type }]) => `${name}:${type}`);
+  return [schedule.type, biasSchedule?.type ?? '', ...layers.sort()].join(' ');
 }

@@ -1,0 +1,74 @@
+/** What a trainer is made of, checked and with every default filled in. */
+import { check, checkRecipe, seedSchema } from './config.js';
+import type { Dataset } from './data.js';
+import { usage } from './errors.js';
+import type { NetworkSpec } from './layers.js';
+import { suggestion } from './nearest.js';
+import { applyRecipe, parametricLayers } from './network.js';
+import type { Recipe } from './recipe.js';
+import type { RunConfig } from './run.js';
+
+/** What a trainer is made of. */
+export interface TrainerOptions {
+  network: NetworkSpec;
+  recipe: Recipe;
+  data: Dataset;
+  /** One device, or two for the two towers; default `['cpu']`. */
+  devices?: string[];
+  /** CPU threads; default all. The result does not depend on it. */
+  threads?: number;
+  /** Of weights, order, augmentation and dropout; default 1. */
+  seed?: number;
+  precision?: 'fp32';
+  /** Wall-clock seconds between checkpoints inside an epoch; default: only at the end of epochs. */
+  saveEvery?: number;
+  /** Name of the preset that network and recipe come from; only noted. */
+  preset?: string;
+}
+
+/** The configuration that `options` ask for. ERR_USAGE where network and data do not fit together. */
+export function settle(options: TrainerOptions): RunConfig {
+  const { data } = options;
+  const recipe = checkRecipe(options.recipe);
+  const config: RunConfig = {
+    preset: options.preset ?? null,
+    network: applyRecipe(options.network, recipe),
+    recipe,
+    data: data.config,
+    devices: options.devices ?? ['cpu'],
+    threads: options.threads ?? null,
+    seed: check(seedSchema, options.seed ?? 1, 'seed'),
+    precision: options.precision ?? 'fp32',
+    saveEvery: options.saveEvery ?? null,
+  };
+  const { network } = config;
+  checkLayerNames(network, recipe);
+  const { classes, imageSize } = data.info;
+  if (network.classes !== classes.length) {
+    throw usage(
+      `${network.name}: the network has ${network.classes} classes, the data has ${classes.length}`,
+      `Make the network with { classes: ${classes.length} }.`,
+    );
+  }
+  if (network.input.imageSize !== imageSize) {
+    throw usage(
+      `${network.name}: the network takes images of ${network.input.imageSize} pixels, the data has ${imageSize}`,
+      `Open the data with { imageSize: ${network.input.imageSize} }.`,
+    );
+  }
+  return config;
+}
+
+/** A rate for a layer that there is not would silently do nothing. */
+function checkLayerNames(network: NetworkSpec, recipe: Recipe): void {
+  const names = parametricLayers(network);
+  for (const field of ['layerRates', 'layerSchedules', 'freezeAt'] as const) {
+    for (const name of Object.keys(recipe[field] ?? {})) {
+      if (names.includes(name)) continue;
+      throw usage(
+        `recipe.${field}.${name}: ${network.name} has no layer with weights of this name`,
+        suggestion(name, names),
+      );
+    }
+  }
+}
