@@ -7,6 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Findings of one kind that are kept at most; the oldest go first.
+const MOST: usize = 32;
+
 /// A folder of files named by the hash of what they depend on. Every file ends with the hash of its content, so a damaged one counts
 /// as absent. Keeping and reading never fail a run: what cannot be kept is computed again next time.
 pub(crate) struct Cache {
@@ -37,7 +40,7 @@ impl Cache {
             file.write_all(bytes)?;
             file.write_all(&Sha256::digest(bytes))?;
             file.persist(&path)?;
-            Ok(())
+            forget_old(dir, kind)
         };
         // A read-only or full disk is no reason to stop: see the type's description.
         let _ = write();
@@ -46,6 +49,20 @@ impl Cache {
     fn path(&self, kind: &str, key: &Key) -> Option<PathBuf> {
         Some(self.dir.as_ref()?.join(format!("{kind}-{}", hex(&key.0))))
     }
+}
+
+fn forget_old(dir: &Path, kind: &str) -> std::io::Result<()> {
+    let prefix = format!("{kind}-");
+    let mut files = Vec::new();
+    for item in fs::read_dir(dir)? {
+        let item = item?;
+        if item.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
+            files.push((item.metadata()?.modified()?, item.path()));
+        }
+    }
+    files.sort();
+    let excess = files.len().saturating_sub(MOST);
+    files.iter().take(excess).try_for_each(|(_, path)| fs::remove_file(path))
 }
 
 fn default_dir() -> Option<PathBuf> {
@@ -105,6 +122,24 @@ mod tests {
         assert_eq!(cache.load("x", &key), None);
         fs::write(&path, b"short").unwrap();
         assert_eq!(cache.load("x", &key), None);
+    }
+
+    #[test]
+    fn old_findings_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(Some(dir.path()));
+        let key = |i: usize| Key::of([&i.to_le_bytes()[..]]);
+        cache.store("other", &key(0), b"stays");
+        for i in 0..MOST + 3 {
+            cache.store("x", &key(i), b"found");
+            // File times may be coarse: make the order certain.
+            let path = cache.path("x", &key(i)).unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000 + i as u64);
+            fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        }
+        assert!(cache.load("other", &key(0)).is_some() && cache.load("x", &key(MOST + 2)).is_some());
+        assert!((0..3).all(|i| cache.load("x", &key(i)).is_none()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), MOST + 1);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     loader::Loader,
     options::{DatasetOptions, LoaderOptions, OnBadImage, Split},
     parallel::Workers,
-    prepare::Preparer,
+    prepare::{KEEP, Preparer},
     scan::{self, Depth, Finding},
     split,
     statistics::{self, MAX_SAMPLE, Statistics, Sums},
@@ -313,6 +313,9 @@ impl Dataset {
                 let read = files.read(&item.entry, u64::MAX, &mut worker.file);
                 read.and_then(|()| worker.preparer.prepare(&worker.file, out))
                     .map_err(|reason| bad_image(&files.name(&item.entry), &reason))?;
+                if worker.file.capacity() > KEEP {
+                    worker.file = Vec::new();
+                }
                 Ok(item.class as i32)
             }
         }

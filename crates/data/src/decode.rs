@@ -52,7 +52,7 @@ pub(crate) fn sniff(bytes: &[u8]) -> Kind {
 /// Reads the size only. `bytes` may be the beginning of a file; an error then only says that more are needed.
 pub(crate) fn header(bytes: &[u8]) -> Result<Picture, Reason> {
     guarded(|| match sniff(bytes) {
-        Kind::Jpeg => jpeg_header(bytes).map(|(_, picture)| picture),
+        Kind::Jpeg => jpeg_header(bytes, true).or_else(|_| jpeg_header(bytes, false)).map(|(_, picture)| picture),
         Kind::Other(format) => other_header(bytes, format).map(|(_, picture)| picture),
         kind => Err(refusal(kind, bytes)),
     })
@@ -62,7 +62,11 @@ pub(crate) fn header(bytes: &[u8]) -> Result<Picture, Reason> {
 /// The result lies as stored: `orientation` is yet to be applied.
 pub(crate) fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<Picture, Reason> {
     guarded(|| match sniff(bytes) {
-        Kind::Jpeg => jpeg(bytes, pixels),
+        Kind::Jpeg => match jpeg(bytes, pixels, true) {
+            // Not by the book, but all there: read it as browsers and libjpeg do.
+            Err(_) if has_end(bytes) => jpeg(bytes, pixels, false),
+            result => result,
+        },
         Kind::Other(format) => other(bytes, format, pixels),
         kind => Err(refusal(kind, bytes)),
     })
@@ -94,10 +98,10 @@ fn check_size(width: usize, height: usize) -> Result<(), Reason> {
 
 type Jpeg<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
 
-fn jpeg_header(bytes: &[u8]) -> Result<(Jpeg<'_>, Picture), Reason> {
-    // The size is checked below, by area, so the sides only need the format's own bound. Strict: a picture that is cut off
-    // is an error instead of a half grey one.
-    let options = DecoderOptions::default().set_max_width(65_535).set_max_height(65_535).set_strict_mode(true);
+/// `strict`: a picture that is cut off is an error instead of a half grey one, but so are harmless oddities.
+fn jpeg_header(bytes: &[u8], strict: bool) -> Result<(Jpeg<'_>, Picture), Reason> {
+    // The size is checked below, by area, so the sides only need the format's own bound.
+    let options = DecoderOptions::default().set_max_width(65_535).set_max_height(65_535).set_strict_mode(strict);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(damaged_jpeg)?;
     let (width, height) = decoder.dimensions().ok_or("damaged JPEG: no frame header")?;
@@ -111,8 +115,15 @@ fn damaged_jpeg(error: DecodeErrors) -> Reason {
     format!("damaged JPEG: {}", format!("{error:?}").trim().trim_matches('"'))
 }
 
-fn jpeg(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<Picture, Reason> {
-    let (mut decoder, picture) = jpeg_header(bytes)?;
+/// Whether the end mark of a JPEG comes after its (last) beginning of a scan: a preview in the header has marks of its own, but
+/// what follows it belongs to the picture.
+fn has_end(bytes: &[u8]) -> bool {
+    let last = |mark: u8| bytes.windows(2).rposition(|w| w == [0xff, mark]);
+    matches!((last(0xda), last(0xd9)), (Some(scan), Some(end)) if scan < end)
+}
+
+fn jpeg(bytes: &[u8], pixels: &mut Vec<u8>, strict: bool) -> Result<Picture, Reason> {
+    let (mut decoder, picture) = jpeg_header(bytes, strict)?;
     let stored = decoder.input_colorspace().unwrap_or(ColorSpace::YCbCr);
     // Four components come out as stored: the conversion of zune-jpeg inverts YCCK (zune-image issue 442).
     let wanted = if stored.num_components() == 4 { stored } else { ColorSpace::RGB };

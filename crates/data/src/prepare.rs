@@ -9,7 +9,7 @@ use fast_image_resize::{
 use image::metadata::Orientation;
 
 /// Working memory beyond this is given back after a picture, so that one panorama does not stay for the whole run.
-const KEEP: usize = 64 << 20;
+pub(crate) const KEEP: usize = 64 << 20;
 
 /// Decodes and resizes one picture after the other with the same working memory. One per thread.
 pub(crate) struct Preparer {

@@ -100,6 +100,18 @@ fn damaged_files_are_errors() {
 }
 
 #[test]
+fn harmless_oddities_of_jpeg_are_read() {
+    let rgb = pixels(40, 30, 6);
+    let whole = jpeg(40, 30, &rgb, ColorType::Rgb, 0);
+    // Bytes between two segments that belong to neither.
+    let table = whole.windows(2).position(|w| w == b"\xff\xdb").unwrap();
+    let odd = [&whole[..table], &[0; 9], &whole[table..]].concat();
+    assert_eq!(header(&odd).unwrap(), header(&whole).unwrap());
+    assert_eq!(decoded(&odd).unwrap(), decoded(&whole).unwrap());
+    assert!(decoded(&odd[..odd.len() * 2 / 3]).is_err());
+}
+
+#[test]
 fn damage_never_panics() {
     let rgb = pixels(24, 24, 5);
     let files = [
@@ -175,4 +187,20 @@ fn inks_of_real_files_are_not_inverted() {
     let ycck = mean("third-party/ycck.jpg");
     assert!((rgb - ycck).abs() < 15.0, "the same photo: {rgb} {ycck}");
     assert!((mean("synthetic/cmyk_adobe.JPEG") - mean("synthetic/exif_orientation_1.JPEG")).abs() < 10.0);
+}
+
+#[test]
+fn photos_of_imagenet_all_decode() {
+    let Some(root) = shared_data("imagenet-samples-dev") else { return };
+    let manifest = std::fs::read_to_string(root.join("MANIFEST.tsv")).unwrap();
+    let mut seen = 0;
+    for line in manifest.lines().skip(1) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let bytes = std::fs::read(root.join(fields[0])).unwrap();
+        let (picture, _) = decoded(&bytes).unwrap_or_else(|reason| panic!("{}: {reason}", fields[0]));
+        assert_eq!([picture.width.to_string(), picture.height.to_string()], fields[4..6], "{}", fields[0]);
+        assert_eq!(header(&bytes).unwrap(), picture);
+        seen += 1;
+    }
+    assert_eq!(seen, 150);
 }
