@@ -42,6 +42,23 @@ test('rows survive closing and opening, and those the checkpoint lacks are dropp
   t.is((await readManifest(folder)).sessions.length, 2);
 });
 
+test('half a line that a killed run left in the log does not spoil the next one', async (t) => {
+  const folder = join(temporary(), 'run');
+  const log = join(folder, 'events.ndjson');
+  await (await Run.create(folder, MANIFEST)).close();
+  await writeFile(join(folder, 'run.json'), JSON.stringify(MANIFEST));
+  await writeFile(log, '{"type":"start"}\n{"type":"st');
+  for (const number of [1, 2]) {
+    await using run = await Run.open(folder);
+    await run.record(epoch(number));
+  }
+  const lines = (await readFile(log, 'utf8')).split('\n');
+  t.deepEqual(
+    lines.map((line) => line.slice(0, 11)),
+    ['{"type":"st', '{"type":"st', '{"time":"20', '{"time":"20', ''],
+  );
+});
+
 test('a folder without a run cannot be opened, and stays as it was', async (t) => {
   const folder = temporary();
   await t.throwsAsync(Run.open(folder), { code: 'ERR_CHECKPOINT', message: /there is no run in it/ });

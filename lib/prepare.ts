@@ -163,10 +163,8 @@ export async function prepareResume(before: RunConfig, options: TrainOptions): P
     if (options[key] === undefined) continue;
     const own = key === 'limit' || key === 'valFraction' ? before.data[key] : before[key];
     if (options[key] === own) continue;
-    throw usage(
-      `${key}: a resumed run keeps its own (${JSON.stringify(own ?? null)})`,
-      'Start a new run to change it.',
-    );
+    const shown = key === 'network' ? '' : ` (${JSON.stringify(own ?? null)})`;
+    throw usage(`${key}: a resumed run keeps its own${shown}`, 'Start a new run to change it.');
   }
   const recipe = recipeOf(before.recipe, options);
   const saveEvery = saveEverySeconds(options) ?? before.saveEvery ?? undefined;

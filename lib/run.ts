@@ -179,7 +179,12 @@ export class Run implements AsyncDisposable {
     await this.checkpoints.prepare();
     const csv = await readIfThere(join(this.folder, 'metrics.csv'));
     this.#rows = (csv ?? '').split('\n').slice(1).filter(Boolean).map(csvRow);
-    this.#log = await open(join(this.folder, 'events.ndjson'), 'a');
+    this.#log = await open(join(this.folder, 'events.ndjson'), 'a+');
+    const { size } = await this.#log.stat();
+    // A killed run may have left half a line.
+    if (size > 0 && (await this.#log.read(Buffer.alloc(1), 0, 1, size - 1)).buffer[0] !== 0x0a) {
+      await this.#log.appendFile('\n');
+    }
   }
 
   /**
