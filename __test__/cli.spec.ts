@@ -151,6 +151,9 @@ test.serial(
     const child = cli(['train', ...QUICK, '--out', 'run', '--json'], cwd);
     await child.line((line) => line.includes('"type":"step"'));
     child.process.kill('SIGINT');
+  // npm passes on what the terminal has sent already: the same Ctrl-C once more.
+  await wait(20);
+  child.process.kill('SIGINT');
     const { code, stdout } = await child.ended;
     const end = eventsOf(stdout).at(-1) as EndEvent;
     t.is(code, 130);
