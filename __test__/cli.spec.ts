@@ -147,13 +147,13 @@ test.serial(
   'the first Ctrl-C finishes the step and saves; --resume alone ends with the bits of the unstopped run',
   async (t) => {
     const cwd = temporary();
-    const straight = cli(['train', ...QUICK, '--out', 'straight', '--json'], cwd);
-    const child = cli(['train', ...QUICK, '--out', 'run', '--json'], cwd);
+    const straight = cli(['train', ...QUICK, '--epochs', '20', '--out', 'straight', '--json'], cwd);
+    const child = cli(['train', ...QUICK, '--epochs', '20', '--out', 'run', '--json'], cwd);
     await child.line((line) => line.includes('"type":"step"'));
     child.process.kill('SIGINT');
-  // npm passes on what the terminal has sent already: the same Ctrl-C once more.
-  await wait(20);
-  child.process.kill('SIGINT');
+    // npm passes on what the terminal has sent already: the same Ctrl-C once more.
+    await wait(20);
+    child.process.kill('SIGINT');
     const { code, stdout } = await child.ended;
     const end = eventsOf(stdout).at(-1) as EndEvent;
     t.is(code, 130);
