@@ -73,6 +73,19 @@ pub fn pack(to: &mut [f32], from: &[f32]) {
     to[from.len()..].fill(0.0);
 }
 
+/// Asks for the cache line of `data[at]`, which will be read soon; does nothing beyond the end.
+#[inline(always)]
+pub fn prefetch(data: &[f32], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(element) = data.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64; a prefetch changes nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(element).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (data, at);
+}
+
 /// Eight numbers.
 trait Vector: Copy {
     /// # Safety

@@ -1,7 +1,7 @@
 //! The gradients. Both are cut into tiles of their result; every element is one sum in order, so no partial sums are needed.
 
 use super::Params;
-use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack};
+use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack, prefetch};
 use alexnode_core::{
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
@@ -59,8 +59,15 @@ impl Kernel for LinearDataGradient {
                     }
                 }
                 let sweep = Sweep { segments: 1, len, a_step: 1, a_segment: 0, b_step: NR, b_segment: 0 };
+                // Meanwhile the next weights come from memory: packing alone would wait for each of their lines.
+                let mut lines = (0..len).flat_map(|step| {
+                    let row = (start + DEPTH + step) * inputs + first;
+                    (row..row + width).step_by(NR)
+                });
+                let share = (len * panels).div_ceil(tiles * panels);
                 for (panel, blocks) in packed.chunks_exact(len * NR).zip(blocks.chunks_exact_mut(tiles)) {
                     for (tile, block) in blocks.iter_mut().enumerate() {
+                        lines.by_ref().take(share).for_each(|at| prefetch(weights, at));
                         // Rows beyond the last sample compute that again.
                         let row = |i: usize| (tile * MR + i).min(p.batch() - 1) * ld + start;
                         accumulate(&sweep, dy, &std::array::from_fn(row), panel, block);
