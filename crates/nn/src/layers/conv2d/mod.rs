@@ -1,6 +1,6 @@
 //! Convolution with groups, stride, zero padding and bias (paper section 3.5; 2012 code: ConvLayer in layer.py).
 //!
-//! y[n, p, q, o] = bias[o] + sum over r, s, i of x[n, p stride + r - padding, q stride + s - padding, i] w[o, r, s, i],
+//! `y[n, p, q, o] = bias[o] + sum over r, s, i of x[n, p stride + r - padding, q stride + s - padding, i] w[o, r, s, i]`,
 //! where x is 0 outside of the image and i runs over the input channels of o's group. The output size is
 //! 1 + ceil((extent + 2 padding - kernel) / stride) per axis, so that the last window may hang over the image.
 //!

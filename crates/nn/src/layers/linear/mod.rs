@@ -1,4 +1,5 @@
-//! Fully connected layer: y[n, o] = bias[o] + sum over i of x[n, i] w[o, i], where i runs over rows, columns and channels of the input.
+//! Fully connected layer: `y[n, o] = bias[o] + sum over i of x[n, i] w[o, i]`, where i runs over rows, columns and
+//! channels of the input.
 
 mod gradient;
 mod product;

@@ -1,7 +1,7 @@
 //! Locally connected layer: a convolution whose kernels are not shared between positions (2012 code: LocalUnsharedLayer; the CIFAR-10
 //! nets use it after their last pooling). Every output pixel has its own kernels and its own bias.
 //!
-//! y[n, p, q, o] = bias[p, q, o] + sum over r, s, i of x[n, p stride + r - padding, q stride + s - padding, i] w[p, q, o, r, s, i]
+//! `y[n, p, q, o] = bias[p, q, o] + sum over r, s, i of x[n, p stride + r - padding, q stride + s - padding, i] w[p, q, o, r, s, i]`
 
 mod kernels;
 #[cfg(test)]
