@@ -59,7 +59,8 @@ function countCargo(output: string): Tally {
 function countAva(output: string): Tally {
   const sum = (pattern: RegExp) => [...output.matchAll(pattern)].reduce((total, [, n]) => total + Number(n), 0);
   return {
-    passed: sum(/^ {2}(\d+) tests? passed$/gm),
+    // Its summary is silent about the passed ones where others failed.
+    passed: [...output.matchAll(/^ {2}✔ /gm)].length,
     failed: sum(
       /^ {2}(\d+) (?:tests? failed|uncaught exceptions?|unhandled rejections?|hooks? failed|test files? .*)$/gm,
     ),
