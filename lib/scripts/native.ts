@@ -25,6 +25,12 @@ export const nativeFolder = join(root, 'lib/native');
 const SOURCES = ['Cargo.toml', 'Cargo.lock', 'crates', 'cuda'];
 const PLATFORMS = ['linux-x64', 'linux-arm64', 'darwin-x64', 'darwin-arm64'];
 
+/**
+ * How the scripts call cargo. Incremental compilation is off: with optimised code it now and then leaves objects that no longer
+ * link after an update of the sources ("undefined hidden symbol").
+ */
+export const cargoEnvironment: NodeJS.ProcessEnv = { ...process.env, CARGO_INCREMENTAL: '0' };
+
 /** A failure that needs no stack trace: what happened, then what to do. */
 export class BuildError extends Error {
   override name = 'BuildError';
@@ -72,6 +78,7 @@ export async function buildNative(folder: string, profile: 'dev' | 'dist'): Prom
     ];
     const { exitCode } = await $({
       cwd: root,
+      env: cargoEnvironment,
       stdio: ['ignore', 2, 2],
       nothrow: true,
     })`${cli} build ${options} ${output}`;

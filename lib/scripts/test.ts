@@ -1,6 +1,6 @@
 /** `npm test`: builds the addon, runs the Rust tests and the ava specs, and ends with one line that counts both. */
 import { execFileSync, spawn } from 'node:child_process';
-import { ensureNative, root, script } from './native.js';
+import { cargoEnvironment, ensureNative, root, script } from './native.js';
 
 interface Tally {
   passed: number;
@@ -24,7 +24,7 @@ await script(async () => {
 
 /** Runs a command, shows its output as it comes and counts the tests in it. A command that fails counts as one failed test at least. */
 async function run(command: string, args: string[], count: (output: string) => Tally): Promise<Tally> {
-  const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(command, args, { cwd: root, env: cargoEnvironment, stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     output += text;
