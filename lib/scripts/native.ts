@@ -151,7 +151,7 @@ async function checkTools(): Promise<void> {
 }
 
 /** Runs `work` while holding the lock file `path`; waits for a living holder, takes over from a dead one. */
-async function locked(path: string, work: () => Promise<void>): Promise<void> {
+export async function locked(path: string, work: () => Promise<void>): Promise<void> {
   let told = false;
   for (;;) {
     try {

@@ -34,7 +34,7 @@ await script(async () => {
     }
     if ((await run`node try.js`).exitCode !== 0)
       throw new BuildError('the installed package does not work', 'see the messages above');
-    if ((await run`npx --no-install alexnode --version`).exitCode !== 0)
+    if ((await run`node node_modules/.bin/alexnode --version`).exitCode !== 0)
       throw new BuildError('the bin does not start', 'see the messages above');
     console.log('the installed package trains and evaluates');
   } finally {
