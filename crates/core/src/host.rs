@@ -1,29 +1,6 @@
-//! What the Rust body of a kernel may use: workers, and a matrix product. Implemented by the CPU backend.
+//! What the Rust body of a kernel may use: workers. Implemented by the CPU backend.
 
 use std::marker::PhantomData;
-
-/// A read-only matrix inside a slice: element (i, j) is `data[i * row_stride + j * col_stride]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a> {
-    /// The elements.
-    pub data: &'a [f32],
-    /// Elements from one row to the next.
-    pub row_stride: usize,
-    /// Elements from one column to the next.
-    pub col_stride: usize,
-}
-
-impl<'a> Matrix<'a> {
-    /// Rows of `row_stride` elements.
-    pub fn rows(data: &'a [f32], row_stride: usize) -> Self {
-        Self { data, row_stride, col_stride: 1 }
-    }
-    /// The transpose; no element moves.
-    #[must_use]
-    pub fn transposed(self) -> Self {
-        Self { data: self.data, row_stride: self.col_stride, col_stride: self.row_stride }
-    }
-}
 
 /// The machine that runs a Rust body.
 pub trait Host: Sync {
@@ -32,19 +9,6 @@ pub trait Host: Sync {
     /// Calls `task(i, worker)` for every `i` in `0..tasks` and returns when all are done. No two tasks with the same `worker` run
     /// at the same time.
     fn parallel(&self, tasks: usize, task: &(dyn Fn(usize, usize) + Sync));
-    /// `c = a b + beta c` on the calling thread; `a` is m x k, `b` k x n, `c` m x n with `c_stride` elements from row to row.
-    /// `beta` 0 never reads `c`. The same arguments give the same bits.
-    fn gemm(
-        &self,
-        m: usize,
-        n: usize,
-        k: usize,
-        a: Matrix<'_>,
-        b: Matrix<'_>,
-        beta: f32,
-        c: &mut [f32],
-        c_stride: usize,
-    );
 }
 
 /// A slice of which several tasks write different parts.

@@ -8,7 +8,7 @@
 //! | [`device`] | device names, slots, element types, buffers and views |
 //! | [`backend`] | the [`Backend`](backend::Backend) trait: allocate, copy, launch, wait |
 //! | [`kernel`] | the [`Kernel`](kernel::Kernel) trait: one operation on one slot |
-//! | [`host`] | what the Rust body of a kernel may use: workers and a matrix product |
+//! | [`host`] | what the Rust body of a kernel may use: workers |
 //! | [`rng`] | Philox4x32-10, the same numbers on every backend |
 //! | [`state`] | the one buffer that changes between steps |
 //! | [`batch`] | what a trainer pulls and a data set provides |

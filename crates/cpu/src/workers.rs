@@ -1,6 +1,6 @@
-//! The host of kernel bodies: workers that share out tasks, and the matrix product.
+//! The host of kernel bodies: workers that share out tasks.
 
-use alexnode_core::{Error, Host, Result, host::Matrix};
+use alexnode_core::{Error, Host, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -100,49 +100,6 @@ impl Host for Workers {
             None => pool.install(|| spread(lanes, &work)),
         }
     }
-
-    fn gemm(
-        &self,
-        m: usize,
-        n: usize,
-        k: usize,
-        a: Matrix<'_>,
-        b: Matrix<'_>,
-        beta: f32,
-        c: &mut [f32],
-        c_stride: usize,
-    ) {
-        if m == 0 || n == 0 {
-            return;
-        }
-        let last = |m: &Matrix<'_>, rows: usize, cols: usize| (rows - 1) * m.row_stride + (cols - 1) * m.col_stride;
-        assert!(k == 0 || (last(&a, m, k) < a.data.len() && last(&b, k, n) < b.data.len()), "gemm reads outside");
-        assert!((m - 1) * c_stride + n <= c.len() && (n <= c_stride || m == 1), "gemm writes outside");
-        // SAFETY: all elements lie inside their slices (checked above), and rows of c do not overlap.
-        unsafe {
-            gemm::gemm(
-                m,
-                n,
-                k,
-                c.as_mut_ptr(),
-                1,
-                c_stride as isize,
-                beta != 0.0,
-                a.data.as_ptr(),
-                a.col_stride as isize,
-                a.row_stride as isize,
-                b.data.as_ptr(),
-                b.col_stride as isize,
-                b.row_stride as isize,
-                beta,
-                1.0,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
-        }
-    }
 }
 
 /// Marks the workers as free again, also after a panic.
@@ -172,23 +129,6 @@ mod tests {
                     done[i].fetch_add(1, Ordering::Relaxed);
                 });
                 assert!(done.iter().all(|d| d.load(Ordering::Relaxed) == 1));
-            }
-        }
-    }
-
-    #[test]
-    fn a_product_of_strided_matrices() {
-        let workers = Workers::new(1).unwrap();
-        let (m, n, k) = (5, 7, 9);
-        let a: Vec<f32> = (0..m * 11).map(|i| (i % 13) as f32 - 6.0).collect();
-        let b: Vec<f32> = (0..n * 12).map(|i| (i % 7) as f32 - 3.0).collect();
-        let mut c = vec![f32::NAN; m * 8];
-        // b is stored as n rows of k.
-        workers.gemm(m, n, k, Matrix::rows(&a, 11), Matrix::rows(&b, 12).transposed(), 0.0, &mut c, 8);
-        for i in 0..m {
-            for j in 0..n {
-                let expected: f32 = (0..k).map(|l| a[i * 11 + l] * b[j * 12 + l]).sum();
-                assert_eq!(c[i * 8 + j], expected);
             }
         }
     }

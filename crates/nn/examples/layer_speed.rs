@@ -1,12 +1,12 @@
-//! Speed of the layers of the paper's network that multiply, forward and backward, and of the `gemm` crate on a product of about the
-//! same shape in the same run. `cargo run -p alexnode-nn --example layer_speed [batch [threads [layer]]]`.
+//! Speed of the layers of the paper's network that multiply, forward and backward.
+//! `cargo run -p alexnode-nn --example layer_speed [batch [threads [layer]]]`.
 //!
 //! On one thread, times are those that the thread really ran, so that other programs disturb them little.
 
-use alexnode_core::{Host, Shape, host::Matrix};
-use alexnode_cpu::{CpuBackend, Workers};
+use alexnode_core::Shape;
+use alexnode_cpu::CpuBackend;
 use alexnode_nn::{layers::LayerSpec, testing::probe::Probe};
-use std::{fs, sync::Mutex, time::Instant};
+use std::{fs, time::Instant};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -30,7 +30,6 @@ fn main() {
         ("fc7", Shape::vector(4096), linear(4096)),
         ("fc8", Shape::vector(4096), linear(1000)),
     ];
-    println!("gemm crate, 512 x 512 x 512 per thread: {:.0} GFLOP/s", product(threads));
     for (name, input, text) in layers {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
@@ -55,23 +54,4 @@ fn clock(threads: usize) -> f64 {
     let times: Option<Vec<u64>> =
         tasks.and_then(|tasks| tasks.flatten().map(|task| nanoseconds(task.path().join("schedstat"))).collect());
     times.map_or_else(wall, |times| times.iter().sum::<u64>() as f64 / 1e9)
-}
-
-/// GFLOP/s of the `gemm` crate on all threads at once.
-fn product(threads: usize) -> f64 {
-    const SIZE: usize = 512;
-    let workers = Workers::new(threads).expect("threads");
-    let operand = vec![0.5f32; SIZE * SIZE];
-    let results: Vec<_> = (0..threads).map(|_| Mutex::new(vec![0.0f32; SIZE * SIZE])).collect();
-    let mut least = f64::INFINITY;
-    for _ in 0..5 {
-        let start = clock(threads);
-        workers.parallel(threads * 8, &|_, worker| {
-            let a = Matrix::rows(&operand, SIZE);
-            let mut c = results[worker].lock().expect("one task at a time");
-            workers.gemm(SIZE, SIZE, SIZE, a, a, 0.0, &mut c, SIZE);
-        });
-        least = least.min(clock(threads) - start);
-    }
-    (threads * 8) as f64 * 2.0 * (SIZE * SIZE * SIZE) as f64 / least / 1e9
 }

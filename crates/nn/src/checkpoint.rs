@@ -1,4 +1,6 @@
-//! Checkpoints: safetensors files with weights and momentum, in the order of axes that other tools expect (OIHW), and a metadata string.
+//! Checkpoints: safetensors files with weights and momentum, in the order of axes that other tools expect (OIHW), the statistics of the training images
+//! (`input.mean`: the central crop of the mean image, height x width x RGB; `input.colour`: three standard deviations, then three principal components as
+//! rows), and a metadata string.
 //!
 //! A file is complete or absent: it is written under a temporary name in the same folder, flushed to disk and renamed; then the folder is flushed.
 //! The metadata of the file holds `format`, `sha256` (of the data section, hexadecimal) and `alexnode` (the caller's string).

@@ -9,7 +9,8 @@
 //! | [`layers`] | one file per layer: its specification, shapes, parameters, kernels and how it lowers to them |
 //! | [`augment`], [`loss`], [`sgd`], [`ops`] | the kernels around the layers: input, loss, update, gradient sums |
 //! | [`lower`] | what a layer lowers itself with: tensors, values, launches |
-//! | [`plan`] | a network placed on slots and lowered to operations on planned memory |
+//! | [`placement`] | how a network lies on the slots |
+//! | [`plan`] | a network lowered to operations on planned memory |
 //! | [`resident`] | what resides on the slots between steps |
 //! | [`parameter`] | parameter tensors outside of any slot: initial values, shares of towers, order of axes in files |
 //! | [`trainer`] | steps, evaluations, diagnoses |
@@ -25,6 +26,7 @@ mod memory;
 pub mod network;
 pub mod ops;
 pub mod parameter;
+pub mod placement;
 pub mod plan;
 pub mod resident;
 pub mod sgd;

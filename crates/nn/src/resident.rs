@@ -5,7 +5,8 @@ use crate::{
     memory::ALIGNMENT,
     network::Network,
     parameter,
-    plan::{Need, Placement, Plan},
+    placement::Placement,
+    plan::{Need, Plan},
 };
 use alexnode_core::{Backend, BufferId, Error, Result, SlotId, StepState, View, state::Totals};
 use serde::Serialize;

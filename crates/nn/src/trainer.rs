@@ -5,7 +5,8 @@ use crate::{
     lower::{External, Phase},
     network::{Network, NetworkSpec},
     parameter,
-    plan::{Counters, Mode, Op, OpKind, Placement, Plan, Request},
+    placement::Placement,
+    plan::{Counters, Mode, Op, OpKind, Plan, Request},
     resident::{Kind, Layout, MemoryUse, Resident},
 };
 use alexnode_core::{Backend, Batch, BatchSource, Error, ErrorCode, Result, SlotId, StepState, state::Totals};
@@ -383,7 +384,14 @@ impl Trainer {
         Ok((parameter.spec.border_shape.clone(), parameter::to_border(&values, parameter)))
     }
 
-    /// Writes weights, momentum and `metadata` to `path`; see [`checkpoint`].
+    /// What the input subtracts and adds, under its names in files: a network is only right with the statistics of the images that it was trained on,
+    /// whatever it is tested on later.
+    fn input_tensors(&self) -> [(&'static str, External, Vec<usize>); 2] {
+        let crop = self.network.input(0);
+        [("input.mean", External::Mean, vec![crop.h, crop.w, crop.c]), ("input.colour", External::Colour, vec![4, 3])]
+    }
+
+    /// Writes weights, momentum, the statistics of the training images and `metadata` to `path`; see [`checkpoint`].
     ///
     /// # Errors
     /// `ERR_CHECKPOINT` where the file cannot be written; what was at `path` before is untouched then.
@@ -396,10 +404,15 @@ impl Trainer {
                 tensors.insert(name, (shape, values));
             }
         }
+        for (name, what, shape) in self.input_tensors() {
+            let mut values = vec![0.0f32; shape.iter().product()];
+            self.resident.read(SlotId(0), what, &mut values)?;
+            tensors.insert(name.to_owned(), (shape, values));
+        }
         checkpoint::write(path, &tensors, metadata)
     }
 
-    /// Reads weights and momentum back from `path`, on whatever placement they were written. Returns the metadata.
+    /// Reads weights, momentum and statistics back from `path`, on whatever placement they were written. Returns the metadata.
     ///
     /// # Errors
     /// `ERR_CHECKPOINT` where the file is missing, broken, or belongs to another network; nothing has changed then.
@@ -410,6 +423,15 @@ impl Trainer {
             for (index, parameter) in self.network.parameters().iter().enumerate() {
                 let values = file.tensor(&kind.name(&parameter.name), &parameter.spec.border_shape)?;
                 loaded.push((kind, index, parameter::from_border(&values, parameter)));
+            }
+        }
+        let mut inputs = Vec::new();
+        for (name, what, shape) in self.input_tensors() {
+            inputs.push((what, file.tensor(name, &shape)?));
+        }
+        for (what, values) in inputs {
+            for slot in self.resident.slots() {
+                self.resident.write(slot, what, &values)?;
             }
         }
         for (kind, index, values) in loaded {

@@ -3,7 +3,7 @@
 mod common;
 
 use alexnode_core::{BatchSource, ErrorCode};
-use common::{CLASSES, Noise, network, segment, tensors, trainer};
+use common::{CLASSES, Noise, network, segment, tensors, trainer, trainer_of_images};
 use std::sync::atomic::AtomicBool;
 
 const BATCH: usize = 4;
@@ -33,6 +33,23 @@ fn resume_gives_the_same_bits_on_any_placement_it_was_saved_from() {
     one.load(&path).unwrap();
     two.load(&path).unwrap();
     assert!(tensors(&mut one) == tensors(&mut two));
+}
+
+#[test]
+fn a_checkpoint_brings_the_mean_image_it_was_trained_with() {
+    let (folder, cancel) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let path = folder.path().join("a.safetensors");
+    let mut loss = |trainer: &mut alexnode_nn::trainer::Trainer| {
+        trainer.evaluate(&mut Noise::new(BATCH), 1, &cancel).unwrap().loss
+    };
+    for slots in [1, 2] {
+        let mut trained = trainer(network(), slots, 2, BATCH);
+        trained.save(&path, "").unwrap();
+        let mut elsewhere = trainer_of_images(network(), slots, 2, BATCH, 60.0);
+        assert_ne!(loss(&mut elsewhere), loss(&mut trained));
+        elsewhere.load(&path).unwrap();
+        assert_eq!(loss(&mut elsewhere), loss(&mut trained));
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@ use crate::{
     layers::LayerSpec,
     lower::External,
     network::Network,
-    plan::{Mode, Op, OpKind, Placement, Plan, Request},
+    placement::Placement,
+    plan::{Mode, Op, OpKind, Plan, Request},
     resident::{Kind, Layout, Resident},
     trainer::issue_op,
 };

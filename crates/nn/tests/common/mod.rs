@@ -83,7 +83,12 @@ pub fn segment(epoch: u32, batch: usize, step: u32, steps: usize, rate: f32) -> 
 
 /// A trainer of `spec` on `slots` slots with `threads` threads in all.
 pub fn trainer(spec: NetworkSpec, slots: usize, threads: usize, batch: usize) -> Trainer {
-    let mean = vec![120.0; SIZE * SIZE * 3];
+    trainer_of_images(spec, slots, threads, batch, 120.0)
+}
+
+/// A trainer whose mean image is `mean` everywhere.
+pub fn trainer_of_images(spec: NetworkSpec, slots: usize, threads: usize, batch: usize, mean: f32) -> Trainer {
+    let mean = vec![mean; SIZE * SIZE * 3];
     let components = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
     let images = ImageStatistics { mean: &mean, deviations: [10.0, 20.0, 30.0], components };
     let config = TrainerConfig { network: spec, batch, seed: 5, momentum: 0.9 };
