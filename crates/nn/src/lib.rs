@@ -10,15 +10,18 @@
 //! | [`augment`], [`loss`], [`sgd`], [`ops`] | the kernels around the layers: input, loss, update, gradient sums |
 //! | [`lower`] | what a layer lowers itself with: tensors, values, launches |
 //! | [`placement`] | how a network lies on the slots |
+//! | [`request`] | what a plan is asked to be |
 //! | [`plan`] | a network lowered to operations on planned memory |
 //! | [`resident`] | what resides on the slots between steps |
 //! | [`parameter`] | parameter tensors outside of any slot: initial values, shares of towers, order of axes in files |
+//! | [`describe`] | the layer table, the exact memory and the counters, without allocating any of it |
 //! | [`trainer`] | steps, evaluations, diagnoses |
 //! | [`checkpoint`] | files of weights and momentum |
 //! | [`testing`] | naive f64 references, and a probe for single layers |
 
 pub mod augment;
 pub mod checkpoint;
+pub mod describe;
 pub mod layers;
 pub mod loss;
 pub mod lower;
@@ -28,6 +31,7 @@ pub mod ops;
 pub mod parameter;
 pub mod placement;
 pub mod plan;
+pub mod request;
 pub mod resident;
 pub mod sgd;
 mod stages;

@@ -8,42 +8,13 @@ use crate::{
     layers::{Layer, LayerSpec, Reads},
     lower::{Arg, Builder, Draft, DraftKind, External, Home, Lower, Origin, Part, Phase, Tensor, Value},
     memory::{self, Block},
-    network::Network,
     ops,
-    placement::Placement,
+    request::{Mode, Request},
     stages,
 };
 use alexnode_core::{BufferId, Copy2d, Error, Launch, Result, SlotId, View, backend::MAX_PARAMS};
 use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// What a plan is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Input, forward, loss, backward and update.
-    Train,
-    /// Input, forward, probabilities and totals.
-    Eval,
-    /// A headless chain: forward and backward from a given input and a given output gradient; all gradients are kept.
-    Probe,
-}
-
-/// What to build.
-#[derive(Clone, Debug)]
-pub struct Request<'a> {
-    /// The network.
-    pub network: &'a Network,
-    /// Its placement.
-    pub placement: Placement,
-    /// Samples per step.
-    pub batch: usize,
-    /// What for.
-    pub mode: Mode,
-    /// The optimiser's momentum (paper: 0.9).
-    pub momentum: f32,
-    /// Tasks that each slot runs at once.
-    pub workers: Vec<usize>,
-}
 
 /// What a step does, counted exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -7,6 +7,7 @@ use crate::{
     parameter,
     placement::Placement,
     plan::{Need, Plan},
+    request::{Mode, Request},
 };
 use alexnode_core::{Backend, BufferId, Error, Result, SlotId, StepState, View, state::Totals};
 use serde::Serialize;
@@ -69,6 +70,40 @@ impl Layout {
                 MemoryUse { parameter_bytes, momentum_bytes, activation_bytes, total_bytes }
             })
             .collect()
+    }
+}
+
+/// The plans of a network in training; they share weights and arenas.
+#[derive(Debug)]
+pub struct Plans {
+    /// A training step.
+    pub train: Plan,
+    /// The evaluation of a batch.
+    pub eval: Plan,
+}
+
+impl Plans {
+    /// Lowers `network` for both. `workers`: one entry per slot.
+    ///
+    /// # Errors
+    /// As [`Plan::build`]; `ERR_USAGE` for an empty batch.
+    pub fn build(
+        network: &Network,
+        placement: Placement,
+        batch: usize,
+        momentum: f32,
+        workers: &[usize],
+    ) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::usage("the batch must have at least one image"));
+        }
+        let plan =
+            |mode| Plan::build(&Request { network, placement, batch, mode, momentum, workers: workers.to_vec() });
+        Ok(Self { train: plan(Mode::Train)?, eval: plan(Mode::Eval)? })
+    }
+    /// Room for both.
+    pub fn layout(&self) -> Layout {
+        Layout::new(&[&self.train, &self.eval])
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     augment::{Augment, AugmentParams},
     loss::{LossParams, SoftmaxCrossEntropyEval, SoftmaxCrossEntropyTrain},
     lower::{Arg, Builder, Draft, DraftKind, External, Home, Origin, Phase, Tensor, Value},
-    plan::{Mode, Request},
+    request::{Mode, Request},
     sgd::{Sgd, SgdParams},
 };
 use alexnode_core::{Shape, SlotId, StepState, state::Totals};

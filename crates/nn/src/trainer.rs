@@ -6,8 +6,9 @@ use crate::{
     network::{Network, NetworkSpec},
     parameter,
     placement::Placement,
-    plan::{Counters, Mode, Op, OpKind, Plan, Request},
-    resident::{Kind, Layout, MemoryUse, Resident},
+    plan::{Counters, Op, OpKind, Plan},
+    request::Mode,
+    resident::{Kind, Plans, Resident},
 };
 use alexnode_core::{Backend, Batch, BatchSource, Error, ErrorCode, Result, SlotId, StepState, state::Totals};
 use serde::{Deserialize, Serialize};
@@ -96,86 +97,6 @@ pub struct ImageStatistics<'a> {
     pub deviations: [f32; 3],
     /// The components; row `i` belongs to deviation `i`.
     pub components: [[f32; 3]; 3],
-}
-
-/// A network as [`describe`] tells it.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Description {
-    /// One row per layer.
-    pub layers: Vec<LayerDescription>,
-    /// Trained numbers.
-    pub parameters: usize,
-    /// Multiply-accumulates of a forward pass for one image.
-    pub macs: u64,
-    /// What each slot needs.
-    pub memory: Vec<MemoryUse>,
-    /// What a training step does.
-    pub counters: Counters,
-}
-
-/// One row of the layer table.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LayerDescription {
-    /// Its name.
-    pub name: String,
-    /// Its kind: "Conv2d".
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// Output height, width, channels.
-    pub shape: [usize; 3],
-    /// Trained numbers.
-    pub parameters: usize,
-    /// Multiply-accumulates for one image.
-    pub macs: u64,
-}
-
-struct Plans {
-    train: Plan,
-    eval: Plan,
-}
-
-impl Plans {
-    fn build(network: &Network, placement: Placement, batch: usize, momentum: f32, workers: &[usize]) -> Result<Self> {
-        if batch == 0 {
-            return Err(Error::usage("the batch must have at least one image"));
-        }
-        let plan =
-            |mode| Plan::build(&Request { network, placement, batch, mode, momentum, workers: workers.to_vec() });
-        Ok(Self { train: plan(Mode::Train)?, eval: plan(Mode::Eval)? })
-    }
-    fn layout(&self) -> Layout {
-        Layout::new(&[&self.train, &self.eval])
-    }
-}
-
-/// The layer table, the exact memory and the counters of a network, without allocating any of it. `workers`: one entry per slot.
-///
-/// # Errors
-/// As [`Network::new`] and [`Plan::build`].
-pub fn describe(spec: NetworkSpec, batch: usize, workers: &[usize]) -> Result<Description> {
-    let network = Network::new(spec)?;
-    let plans = Plans::build(&network, Placement::new(workers.len())?, batch, 0.9, workers)?;
-    let layers = (0..network.len())
-        .map(|i| {
-            let (layer, shape) = (network.layer(i), network.output(i));
-            LayerDescription {
-                name: layer.name().to_owned(),
-                kind: layer.kind(),
-                shape: [shape.h, shape.w, shape.c],
-                parameters: network.parameters_of(i).map(|p| network.parameters()[p].len()).sum(),
-                macs: layer.macs(network.input(i)),
-            }
-        })
-        .collect();
-    Ok(Description {
-        layers,
-        parameters: network.parameter_count(),
-        macs: network.macs(),
-        memory: plans.layout().memory(),
-        counters: plans.train.counters(),
-    })
 }
 
 /// A network in training.

@@ -3,7 +3,7 @@
 mod common;
 
 use alexnode_core::{BatchSource, ErrorCode};
-use alexnode_nn::trainer::{Trainer, describe};
+use alexnode_nn::{describe::describe, trainer::Trainer};
 use common::{Noise, network, relative_l2, segment, tensors, trainer};
 use std::sync::atomic::AtomicBool;
 

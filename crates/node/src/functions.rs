@@ -8,9 +8,9 @@ use crate::{
 use alexnode_core::Result;
 use alexnode_nn::{
     checkpoint,
+    describe::{Description, describe},
     network::NetworkSpec,
     resident::MemoryUse,
-    trainer::{Description, describe},
 };
 use napi::{Env, bindgen_prelude::Object};
 use napi_derive::napi;

@@ -5,7 +5,8 @@ use crate::{
     lower::External,
     network::Network,
     placement::Placement,
-    plan::{Mode, Op, OpKind, Plan, Request},
+    plan::{Op, OpKind, Plan},
+    request::{Mode, Request},
     resident::{Kind, Layout, Resident},
     trainer::issue_op,
 };

@@ -1,0 +1,31 @@
+//! What a plan is asked to be.
+
+use crate::{network::Network, placement::Placement};
+
+/// What a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Input, forward, loss, backward and update.
+    Train,
+    /// Input, forward, probabilities and totals.
+    Eval,
+    /// A headless chain: forward and backward from a given input and a given output gradient; all gradients are kept.
+    Probe,
+}
+
+/// What to build.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// Its placement.
+    pub placement: Placement,
+    /// Samples per step.
+    pub batch: usize,
+    /// What for.
+    pub mode: Mode,
+    /// The optimiser's momentum (paper: 0.9).
+    pub momentum: f32,
+    /// Tasks that each slot runs at once.
+    pub workers: Vec<usize>,
+}
