@@ -75,7 +75,7 @@ function stagePlatform(addons: string, folder: string): string {
 
 /** The main package: as package.json says, with the platform's package instead of what only developers need. */
 function stageMain(platform: string, folder: string): void {
-  const { devDependencies: _dev, scripts: _scripts, ava: _ava, napi: _napi, ...manifest } = readManifest();
+  const { devDependencies: _1, scripts: _2, ava: _3, napi: _4, allowScripts: _5, ...manifest } = readManifest();
   mkdirSync(join(folder, 'lib/native'), { recursive: true });
   cpSync(join(root, 'dist'), join(folder, 'dist'), { recursive: true });
   for (const file of ['lib/native/index.js', 'lib/native/index.d.ts'])
