@@ -6,8 +6,8 @@
 //! | [`error`] | one error type with a code, a message and a remedy |
 //! | [`shape`] | image shapes, window arithmetic |
 //! | [`device`] | device names, slots, element types, buffers and views |
-//! | [`backend`] | the [`Backend`](backend::Backend) trait: allocate, copy, launch, wait |
-//! | [`kernel`] | the [`Kernel`](kernel::Kernel) trait: one operation on one slot |
+//! | [`backend`] | the [`Backend`] trait: allocate, copy, launch, wait |
+//! | [`kernel`] | the [`Kernel`] trait: one operation on one slot |
 //! | [`host`] | what the Rust body of a kernel may use: workers |
 //! | [`rng`] | Philox4x32-10, the same numbers on every backend |
 //! | [`state`] | the one buffer that changes between steps |

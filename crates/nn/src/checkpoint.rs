@@ -143,7 +143,7 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
 }
 
 impl Checkpoint {
-    /// The string that [`write`] was given.
+    /// The string that [`write()`] was given.
     pub fn metadata(&self) -> &str {
         &self.metadata
     }
