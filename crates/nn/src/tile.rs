@@ -73,6 +73,17 @@ pub fn pack(to: &mut [f32], from: &[f32]) {
     to[from.len()..].fill(0.0);
 }
 
+/// Packs columns: row `l` of `to` holds element `l` of each of the rows of `inner` elements in `from`, at most [`NR`], then zeros.
+#[inline(always)]
+pub fn pack_columns(to: &mut [f32], from: &[f32], inner: usize) {
+    let width = from.len() / inner;
+    for (step, to) in to.chunks_exact_mut(NR).enumerate() {
+        for (j, to) in to.iter_mut().enumerate() {
+            *to = if j < width { from[j * inner + step] } else { 0.0 };
+        }
+    }
+}
+
 /// Asks for the cache line of `data[at]`, which will be read soon; does nothing beyond the end.
 #[inline(always)]
 pub fn prefetch(data: &[f32], at: usize) {

@@ -39,7 +39,7 @@ fn resume_gives_the_same_bits_on_any_placement_it_was_saved_from() {
 fn a_checkpoint_brings_the_mean_image_it_was_trained_with() {
     let (folder, cancel) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
     let path = folder.path().join("a.safetensors");
-    let mut loss = |trainer: &mut alexnode_nn::trainer::Trainer| {
+    let loss = |trainer: &mut alexnode_nn::trainer::Trainer| {
         trainer.evaluate(&mut Noise::new(BATCH), 1, &cancel).unwrap().loss
     };
     for slots in [1, 2] {

@@ -3,13 +3,12 @@
 use super::{
     Layer, Needs,
     pool::{self, PoolParams, block, channel_blocks},
-    response_norm::yes,
-    rows::share,
+    yes,
 };
 use crate::lower::Lower;
 use alexnode_core::{
     Result, Shape, Window,
-    host::{Host, Shared},
+    host::Host,
     kernel::{Access, Args, Kernel},
 };
 use multiversion::multiversion;
@@ -46,14 +45,7 @@ impl Kernel for AvgPool2dForward {
     const ACCESS: &'static [Access] = &[Access::Read, Access::Write];
     fn run(p: &PoolParams, args: &Args<'_>, host: &dyn Host) {
         let x = args.read::<f32>(0);
-        let y = Shared::new(args.write::<f32>(1));
-        let (q, c, ld) = (p.q as usize, p.c as usize, p.y_ld as usize);
-        share(host, (p.batch * p.p) as usize, p.work(), |rows| {
-            for row in rows {
-                // SAFETY: every row of y is visited once.
-                forward(p, x, unsafe { y.range(row * q * ld, (q - 1) * ld + c) }, row);
-            }
-        });
+        pool::output_rows(p, host, args.write(1), |row, y| forward(p, x, y, row));
     }
 }
 
@@ -64,14 +56,7 @@ impl Kernel for AvgPool2dBackward {
     const ACCESS: &'static [Access] = &[Access::Read, Access::Write];
     fn run(p: &PoolParams, args: &Args<'_>, host: &dyn Host) {
         let dy = args.read::<f32>(0);
-        let dx = Shared::new(args.write::<f32>(1));
-        let (w, c, ld) = (p.w as usize, p.c as usize, p.x_ld as usize);
-        share(host, (p.batch * p.h) as usize, w * c * 4, |rows| {
-            for row in rows {
-                // SAFETY: every row of dx is visited once.
-                backward(p, dy, unsafe { dx.range(row * w * ld, (w - 1) * ld + c) }, row);
-            }
-        });
+        pool::input_rows(p, host, args.write(1), |row, dx| backward(p, dy, dx, row));
     }
 }
 

@@ -1,11 +1,12 @@
 //! Local response normalisation across channels (paper section 3.3; 2012 code: `cmrnorm`).
 
 use super::{
-    Layer, Needs, Reads, check_groups,
+    Layer, Needs, Reads, check_groups, one,
     pool::block,
     reads_by_groups,
-    response_norm::{Curve, check, yes},
+    response_norm::{Curve, check},
     rows::share,
+    yes,
 };
 use crate::lower::Lower;
 use alexnode_core::{
@@ -43,10 +44,6 @@ pub struct LocalResponseNorm {
     /// Groups of channels which do not see each other.
     #[serde(default = "one")]
     pub groups: usize,
-}
-
-const fn one() -> usize {
-    1
 }
 
 /// Channels that a group may have: a task keeps a pixel's group on its stack.

@@ -2,7 +2,8 @@
 
 use super::{
     Layer, Needs,
-    response_norm::{Curve, check, sum_blocks, sum_shifted, yes},
+    response_norm::{Curve, check, sum_blocks, sum_shifted},
+    yes,
 };
 use crate::lower::{Lower, Tensor};
 use alexnode_core::{

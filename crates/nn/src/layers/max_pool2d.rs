@@ -3,8 +3,7 @@
 use super::{
     Layer, Needs,
     pool::{self, PoolParams, block, channel_blocks},
-    response_norm::yes,
-    rows::share,
+    yes,
 };
 use crate::lower::Lower;
 use alexnode_core::{
@@ -53,15 +52,11 @@ impl Kernel for MaxPool2dForward {
     const ACCESS: &'static [Access] = &[Access::Read, Access::Write, Access::Write];
     fn run(p: &PoolParams, args: &Args<'_>, host: &dyn Host) {
         let x = args.read::<f32>(0);
-        let (y, places) = (Shared::new(args.write::<f32>(1)), Shared::new(args.write::<u8>(2)));
-        let (q, c, ld) = (p.q as usize, p.c as usize, p.y_ld as usize);
-        share(host, (p.batch * p.p) as usize, p.work(), |rows| {
-            for row in rows {
-                // SAFETY: every row of y is visited once.
-                let y = unsafe { y.range(row * q * ld, (q - 1) * ld + c) };
-                // SAFETY: as above.
-                forward(p, x, y, Some(unsafe { places.range(row * q * c, q * c) }), row);
-            }
+        let places = Shared::new(args.write::<u8>(2));
+        let len = p.q as usize * p.c as usize;
+        pool::output_rows(p, host, args.write(1), |row, y| {
+            // SAFETY: every row is visited once.
+            forward(p, x, y, Some(unsafe { places.range(row * len, len) }), row);
         });
     }
 }
@@ -73,14 +68,7 @@ impl Kernel for MaxPool2dInference {
     const ACCESS: &'static [Access] = &[Access::Read, Access::Write];
     fn run(p: &PoolParams, args: &Args<'_>, host: &dyn Host) {
         let x = args.read::<f32>(0);
-        let y = Shared::new(args.write::<f32>(1));
-        let (q, c, ld) = (p.q as usize, p.c as usize, p.y_ld as usize);
-        share(host, (p.batch * p.p) as usize, p.work(), |rows| {
-            for row in rows {
-                // SAFETY: every row of y is visited once.
-                forward(p, x, unsafe { y.range(row * q * ld, (q - 1) * ld + c) }, None, row);
-            }
-        });
+        pool::output_rows(p, host, args.write(1), |row, y| forward(p, x, y, None, row));
     }
 }
 
@@ -91,14 +79,7 @@ impl Kernel for MaxPool2dBackward {
     const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write];
     fn run(p: &PoolParams, args: &Args<'_>, host: &dyn Host) {
         let (places, dy) = (args.read::<u8>(0), args.read::<f32>(1));
-        let dx = Shared::new(args.write::<f32>(2));
-        let (w, c, ld) = (p.w as usize, p.c as usize, p.x_ld as usize);
-        share(host, (p.batch * p.h) as usize, w * c * 4, |rows| {
-            for row in rows {
-                // SAFETY: every row of dx is visited once.
-                backward(p, places, dy, unsafe { dx.range(row * w * ld, (w - 1) * ld + c) }, row);
-            }
-        });
+        pool::input_rows(p, host, args.write(2), |row, dx| backward(p, places, dy, dx, row));
     }
 }
 

@@ -9,6 +9,7 @@ pub mod local2d;
 pub mod local_response_norm;
 pub mod map_response_norm;
 pub mod max_pool2d;
+mod pointwise;
 mod pool;
 pub mod relu;
 mod response_norm;
@@ -206,4 +207,66 @@ pub fn check_groups(channels: usize, groups: usize, what: &str) -> Result<()> {
         return Err(Error::shape(format!("{channels} {what} channels cannot be cut into {groups} groups")));
     }
     Ok(())
+}
+
+/// Checks how a layer's parameters begin and shrink.
+///
+/// # Errors
+/// `ERR_USAGE` for numbers that are not finite, and deviations or decays below 0.
+pub fn check_parameters(weight_init: Init, bias_init: f32, weight_decay: f32) -> Result<()> {
+    if let Init::Normal { std } = weight_init
+        && !(std.is_finite() && std >= 0.0)
+    {
+        return Err(Error::usage(format!("std of weightInit must be a number that is not negative, got {std}")));
+    }
+    if !bias_init.is_finite() {
+        return Err(Error::usage(format!("biasInit must be a finite number, got {bias_init}")));
+    }
+    if !(weight_decay.is_finite() && weight_decay >= 0.0) {
+        return Err(Error::usage(format!("weightDecay must be a number that is not negative, got {weight_decay}")));
+    }
+    Ok(())
+}
+
+/// Elements that a tensor may have: kernels count in i32.
+pub const MAX_ELEMENTS: usize = i32::MAX as usize;
+
+/// Checks that a tensor of these extents has at most [`MAX_ELEMENTS`].
+///
+/// # Errors
+/// `ERR_SHAPE` naming `what`.
+pub fn check_elements(what: &str, extents: &[usize]) -> Result<()> {
+    let product = extents.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent));
+    if product.is_none_or(|elements| elements > MAX_ELEMENTS) {
+        let extents = extents.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
+        return Err(Error::shape(format!(
+            "{extents} {what} are more than the {MAX_ELEMENTS} that one tensor may have"
+        )));
+    }
+    Ok(())
+}
+
+/// One bias per output, never decayed.
+fn bias_spec(dims: Vec<usize>, value: f32, frozen: bool) -> ParameterSpec {
+    let axes = dims.len();
+    ParameterSpec {
+        name: "bias",
+        output_axis: axes - 1,
+        border_order: (0..axes).collect(),
+        border_shape: dims.clone(),
+        dims,
+        init: ParameterInit::Constant(value),
+        decay: 0.0,
+        frozen,
+    }
+}
+
+/// Default of fields of specifications.
+const fn one() -> usize {
+    1
+}
+
+/// Default of fields of specifications.
+const fn yes() -> bool {
+    true
 }

@@ -1,7 +1,11 @@
 //! What both poolings share: the geometry of their windows.
 
+use super::rows::share;
 use crate::lower::Tensor;
-use alexnode_core::{Result, Shape, Window};
+use alexnode_core::{
+    Result, Shape, Window,
+    host::{Host, Shared},
+};
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
 
@@ -91,10 +95,39 @@ impl PoolParams {
     pub fn horizontal(&self) -> Axis {
         self.axis(self.w, self.q)
     }
-    /// Elements that the pooled images have per row of windows, times the window: the work of a row.
-    pub fn work(&self) -> usize {
-        (self.q * self.c * self.size * self.size) as usize
-    }
+}
+
+/// Calls `body(row, elements)` for every row of all pooled images (y), on the workers. Elements between pixels are among them, but
+/// not to be touched.
+pub fn output_rows(p: &PoolParams, host: &dyn Host, y: &mut [f32], body: impl Fn(usize, &mut [f32]) + Sync) {
+    // What a window sees of the image is the work for an element.
+    let window = (p.size.min(p.h) as usize) * (p.size.min(p.w) as usize);
+    every_row(host, p.batch as usize * p.p as usize, [p.q, p.c, p.y_ld], window, y, body);
+}
+
+/// The same for every row of all images (dx).
+pub fn input_rows(p: &PoolParams, host: &dyn Host, dx: &mut [f32], body: impl Fn(usize, &mut [f32]) + Sync) {
+    // With the usual overlap (3 x 3, stride 2) an element lies in up to four windows.
+    every_row(host, p.batch as usize * p.h as usize, [p.w, p.c, p.x_ld], 4, dx, body);
+}
+
+/// `count` rows of pixels, channels and elements from pixel to pixel; `work` per element.
+fn every_row(
+    host: &dyn Host,
+    count: usize,
+    row: [i32; 3],
+    work: usize,
+    data: &mut [f32],
+    body: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let [pixels, c, ld] = row.map(|v| v as usize);
+    let data = Shared::new(data);
+    share(host, count, pixels * c * work, |rows| {
+        for row in rows {
+            // SAFETY: every row is visited once.
+            body(row, unsafe { data.range(row * pixels * ld, (pixels - 1) * ld + c) });
+        }
+    });
 }
 
 /// The pooled shape.

@@ -36,14 +36,16 @@ impl Curve {
 
 /// Checks the numbers of a response normalisation.
 pub fn check(size: usize, k: f32, alpha: f32, beta: f32) -> Result<()> {
-    if size == 0 {
-        return Err(Error::usage("size must be at least 1"));
+    if size == 0 || i32::try_from(size).is_err() {
+        return Err(Error::usage(format!("size must lie between 1 and {}, got {size}", i32::MAX)));
     }
     if !(k.is_finite() && k > 0.0) {
         return Err(Error::usage(format!("k must be a positive number, got {k}")).hint("the paper uses k = 2, Caffe 1"));
     }
     if !(alpha.is_finite() && alpha >= 0.0 && beta.is_finite() && beta >= 0.0) {
-        return Err(Error::usage(format!("alpha and beta must not be negative, got {alpha} and {beta}")));
+        return Err(Error::usage(format!(
+            "alpha and beta must be numbers that are not negative, got {alpha} and {beta}"
+        )));
     }
     Ok(())
 }
@@ -78,8 +80,4 @@ pub fn sum_blocks(values: &[f32], size: usize, before: usize, step: usize, sums:
             }
         }
     }
-}
-
-pub(super) const fn yes() -> bool {
-    true
 }

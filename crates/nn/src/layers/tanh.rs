@@ -1,13 +1,15 @@
 //! Hyperbolic tangent, y = tanh(x): what the paper compares the ReLU with (section 3.1, figure 1). In place, both ways.
 
-use super::{Layer, Needs, rows::rows};
-use crate::lower::{Lower, Tensor};
+use super::{
+    Layer, Needs,
+    pointwise::{Params, backward, forward},
+};
+use crate::lower::Lower;
 use alexnode_core::{
     Result, Shape,
-    host::{Host, Shared},
+    host::Host,
     kernel::{Access, Args, Kernel},
 };
-use bytemuck::{Pod, Zeroable};
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
@@ -17,16 +19,6 @@ use serde::{Deserialize, Serialize};
 pub struct Tanh {
     /// The layer's name.
     pub name: String,
-}
-
-/// `rows` rows of `c` elements. `dy_ld` is 0 in the forward pass.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-struct Params {
-    rows: i32,
-    c: i32,
-    y_ld: i32,
-    dy_ld: i32,
 }
 
 /// y = tanh(y). Arguments: y.
@@ -40,12 +32,7 @@ impl Kernel for TanhForward {
     const SOURCE: &'static str = "tanh.cu";
     const ACCESS: &'static [Access] = &[Access::ReadWrite];
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
-        let ld = p.y_ld as usize;
-        let y = Shared::new(args.write::<f32>(0));
-        rows(host, p.rows as usize, p.c as usize, p.y_ld == p.c, |row, len| {
-            // SAFETY: every row is visited once.
-            apply(unsafe { y.range(row * ld, len) });
-        });
+        forward(p, args, host, apply);
     }
 }
 
@@ -55,17 +42,7 @@ impl Kernel for TanhBackward {
     const SOURCE: &'static str = "tanh.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::ReadWrite];
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
-        let y = args.read::<f32>(0);
-        let dy = Shared::new(args.write::<f32>(1));
-        let contiguous = p.y_ld == p.c && p.dy_ld == p.c;
-        rows(host, p.rows as usize, p.c as usize, contiguous, |row, len| {
-            let y = &y[row * p.y_ld as usize..][..len];
-            // SAFETY: every row is visited once.
-            let dy = unsafe { dy.range(row * p.dy_ld as usize, len) };
-            for (d, y) in dy.iter_mut().zip(y) {
-                *d *= 1.0 - y * y;
-            }
-        });
+        backward(p, args, host, |dy, y| *dy *= 1.0 - y * y);
     }
 }
 
@@ -103,12 +80,6 @@ fn tanh(x: f32) -> f32 {
     if x.is_nan() { x } else { tanh }
 }
 
-impl Tanh {
-    fn params(y: &Tensor, dy_ld: usize) -> Params {
-        Params { rows: y.rows() as i32, c: y.shape.c as i32, y_ld: y.ld as i32, dy_ld: dy_ld as i32 }
-    }
-}
-
 impl Layer for Tanh {
     fn kind(&self) -> &'static str {
         "Tanh"
@@ -127,11 +98,11 @@ impl Layer for Tanh {
     }
     fn forward(&self, cx: &mut Lower<'_>) {
         let y = cx.y;
-        cx.launch::<TanhForward>(Self::params(&y, 0), &[y.arg()]);
+        cx.launch::<TanhForward>(Params::forward(&y), &[y.arg()]);
     }
     fn backward(&self, cx: &mut Lower<'_>) {
         let (y, dy) = (cx.y, cx.dy());
-        cx.launch::<TanhBackward>(Self::params(&y, dy.ld), &[y.arg(), dy.arg()]);
+        cx.launch::<TanhBackward>(Params::backward(&y, &dy), &[y.arg(), dy.arg()]);
     }
 }
 

@@ -29,6 +29,10 @@ pub struct Alone<'a> {
     pub gaps: [usize; 2],
     /// Training or evaluation.
     pub train: bool,
+    /// Whether the layer ends in a ReLU.
+    pub fused_relu: bool,
+    /// What `part` needs of the layer's parameter tensors, in the order of the kernels.
+    pub parameters: Vec<Vec<f32>>,
     /// Index of the layer in its network.
     pub index: u32,
     /// What `cx.state()` holds; no rates.
@@ -44,10 +48,12 @@ pub struct Passes {
     pub y: Vec<f32>,
     /// The gradient by the input; empty in evaluation.
     pub dx: Vec<f32>,
+    /// The gradient by each parameter tensor; empty in evaluation.
+    pub gradients: Vec<Vec<f32>>,
 }
 
 impl<'a> Alone<'a> {
-    /// The whole of `layer` in training, on dense tensors, samples numbered from 0.
+    /// The whole of `layer` in training, on dense tensors, samples numbered from 0; parameters must be set.
     ///
     /// # Panics
     /// Where the layer does not take `input`.
@@ -61,6 +67,8 @@ impl<'a> Alone<'a> {
             part: Part { start: 0, channels: output.c, total: output.c },
             gaps: [0, 0],
             train: true,
+            fused_relu: false,
+            parameters: Vec::new(),
             index: 0,
             state: StepState { valid: batch as u32, views: 1, ..StepState::default() },
             ids: (0..batch as u32).collect(),
@@ -83,6 +91,10 @@ impl<'a> Alone<'a> {
         let dx_tensor = if self.layer.elementwise() { dy_tensor } else { tensor(self.input, self.gaps[0]) };
         let state = builder.value(slot, size_of::<StepState>(), Home::Kept);
         let ids = builder.value(slot, self.batch * 4, Home::Kept);
+        let parameters: Vec<usize> = self.parameters.iter().map(|values| size_of_val(&values[..])).collect();
+        let mut values =
+            || parameters.iter().map(|bytes| builder.value(slot, *bytes, Home::Kept)).collect::<Vec<Value>>();
+        let (weights, gradients) = (values(), values());
         let mut saved = Vec::new();
         for phase in [Phase::Forward, Phase::Backward] {
             let mut cx = Lower {
@@ -91,8 +103,8 @@ impl<'a> Alone<'a> {
                 origin: Origin { layer: Some(0), phase },
                 saved: &mut saved,
                 next_saved: 0,
-                weights: Vec::new(),
-                gradients: Vec::new(),
+                weights: weights.clone(),
+                gradients: gradients.iter().copied().map(Some).collect(),
                 dy: Some(dy_tensor),
                 dx: Some(dx_tensor),
                 state,
@@ -104,7 +116,7 @@ impl<'a> Alone<'a> {
                 part: self.part,
                 x: x_tensor,
                 y: y_tensor,
-                fused_relu: false,
+                fused_relu: self.fused_relu,
             };
             match phase {
                 Phase::Forward => self.layer.forward(&mut cx),
@@ -117,6 +129,9 @@ impl<'a> Alone<'a> {
         memory.write(x_tensor, x);
         memory.bytes(state).copy_from_slice(bytemuck::bytes_of(&self.state));
         memory.bytes(ids).copy_from_slice(bytemuck::cast_slice(&self.ids));
+        for (value, values) in weights.iter().zip(&self.parameters) {
+            memory.bytes(*value).copy_from_slice(bytemuck::cast_slice(values));
+        }
         if self.train {
             memory.write(dy_tensor, dy);
         }
@@ -128,7 +143,11 @@ impl<'a> Alone<'a> {
         for draft in builder.drafts.iter().filter(|draft| draft.origin.phase == Phase::Backward) {
             memory.launch(&draft.kind, host);
         }
-        Passes { y, dx: if self.train { memory.read(dx_tensor) } else { Vec::new() } }
+        if !self.train {
+            return Passes { y, dx: Vec::new(), gradients: Vec::new() };
+        }
+        let gradients = gradients.iter().map(|value| bytemuck::cast_slice(memory.bytes(*value)).to_vec()).collect();
+        Passes { y, dx: memory.read(dx_tensor), gradients }
     }
 }
 

@@ -98,17 +98,7 @@ impl Convolution {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// dy . (f(v + h e) - f(v - h e)) / 2h for every element of v.
-    fn differences(v: &[f64], dy: &[f64], f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
-        let step = 1e-3;
-        let at = |i: usize, d: f64| {
-            let mut moved = v.to_vec();
-            moved[i] += d;
-            f(&moved).iter().zip(dy).map(|(y, d)| y * d).sum::<f64>()
-        };
-        (0..v.len()).map(|i| (at(i, step) - at(i, -step)) / (2.0 * step)).collect()
-    }
+    use crate::testing::{Rng, numeric_gradient, wide};
 
     #[test]
     fn gradients_are_those_of_central_differences() {
@@ -116,14 +106,15 @@ mod tests {
             let (input, output) = ([5, 4, 4], [3, 2, 6]);
             let shape =
                 Convolution { batch: 2, input, output, kernel: [3, 3], stride: 2, padding: 1, groups: 2, local };
-            let wave = |n: usize, f: f64| (0..n).map(|i| (i as f64 * f).sin()).collect::<Vec<f64>>();
-            let (x, w) = (wave(shape.inputs(), 0.7), wave(shape.weights(), 0.3));
-            let (bias, dy) = (wave(shape.biases(), 0.9), wave(shape.outputs(), 0.45));
+            let mut rng = Rng::new(16);
+            let mut draw = |n: usize| wide(&rng.normals(n, 1.0));
+            let (x, w) = (draw(shape.inputs()), draw(shape.weights()));
+            let (bias, dy) = (draw(shape.biases()), draw(shape.outputs()));
             let gradients = shape.backward(&x, &w, &dy);
             let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-8);
-            assert!(close(&gradients.dx, &differences(&x, &dy, |x| shape.forward(x, &w, &bias))));
-            assert!(close(&gradients.dw, &differences(&w, &dy, |w| shape.forward(&x, w, &bias))));
-            assert!(close(&gradients.db, &differences(&bias, &dy, |bias| shape.forward(&x, &w, bias))));
+            assert!(close(&gradients.dx, &numeric_gradient(|x| shape.forward(x, &w, &bias), &x, &dy)));
+            assert!(close(&gradients.dw, &numeric_gradient(|w| shape.forward(&x, w, &bias), &w, &dy)));
+            assert!(close(&gradients.db, &numeric_gradient(|bias| shape.forward(&x, &w, bias), &bias, &dy)));
         }
     }
 

@@ -3,20 +3,17 @@
 //!
 //! | module | about |
 //! |---|---|
-//! | [`alone`] | one layer's kernels without a plan: gaps between pixels, a tower's share |
-//! | [`body`] | one kernel, its memory laid out by hand |
+//! | [`alone`] | one layer's kernels, or one kernel, without a plan: gaps between pixels, a tower's share |
 //! | [`conv`] | convolution and linear layers, in f64 |
 //! | [`probe`] | a chain of layers through the real plan and a real backend |
 //! | [`mod@reference`] | the formulas, in f64 |
 
 pub mod alone;
-pub mod body;
 pub mod conv;
 pub mod probe;
 pub mod reference;
 
 use alexnode_core::rng::{Purpose, Stream};
-pub use body::wide;
 
 /// Mismatches that a failed comparison prints.
 const SHOWN: usize = 8;
@@ -43,6 +40,16 @@ pub fn compare(name: &str, got: &[f32], want: &[f64], rtol: f64, atol: f64) {
         .map(|i| format!("\n  [{i}] got {}, want {} (off by {:e})", got[*i], want[*i], f64::from(got[*i]) - want[*i]))
         .collect();
     panic!("{name}: {} of {} elements differ (rtol {rtol}, atol {atol}){shown}", wrong.len(), got.len());
+}
+
+/// The same numbers in double precision.
+pub fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|x| f64::from(*x)).collect()
+}
+
+/// The largest magnitude: what the rounding of a long sum is relative to.
+pub fn largest(x: &[f64]) -> f64 {
+    x.iter().fold(0.0, |largest, x| x.abs().max(largest))
 }
 
 /// Numbers for tests: the same for the same seed.

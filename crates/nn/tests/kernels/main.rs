@@ -1,6 +1,7 @@
 //! Every kernel against its reference: odd shapes, gaps between pixels, towers, any number of workers.
 
 mod augment;
+mod convolution;
 mod loss;
 mod norms;
 mod pointwise;
@@ -13,26 +14,43 @@ use alexnode_nn::testing::{
     compare, wide,
 };
 
-/// Runs `alone` with several gaps and numbers of workers: the bits must be the same, and near `want` (output and gradient).
-fn check(alone: &mut Alone<'_>, x: &[f32], dy: &[f32], want: (&[f64], &[f64]), rtol: f64, atol: f64) -> Passes {
-    let name = format!("{} of {}x{}", alone.layer.kind(), alone.batch, alone.input);
+/// Runs `alone` with several gaps and numbers of workers: the bits must be the same.
+fn agree(alone: &mut Alone<'_>, x: &[f32], dy: &[f32]) -> Passes {
+    let name = name(alone);
     let mut first: Option<Passes> = None;
-    for (gaps, workers) in [([0, 0], 1), ([5, 3], 2), ([0, 16], 3), ([7, 0], 2)] {
+    for (gaps, workers) in [([0, 0], 1), ([5, 3], 2), ([0, 16], 3), ([7, 0], 5)] {
         // Elementwise layers work in place: one tensor, one gap.
         alone.gaps = gaps;
         let passes = alone.run(x, dy, &Workers::new(workers).unwrap());
-        if let Some(first) = &first {
-            assert_eq!(bits(&first.y), bits(&passes.y), "{name}: output, {workers} workers, gaps {gaps:?}");
-            assert_eq!(bits(&first.dx), bits(&passes.dx), "{name}: gradient, {workers} workers, gaps {gaps:?}");
-        } else {
-            compare(&format!("{name}: output"), &passes.y, want.0, rtol, atol);
-            if alone.train {
-                compare(&format!("{name}: gradient"), &passes.dx, want.1, rtol, atol);
-            }
+        let Some(first) = &first else {
             first = Some(passes);
+            continue;
+        };
+        let same = |what: &str, a: &[f32], b: &[f32]| {
+            assert!(bits(a) == bits(b), "{name}: other bits of {what} with {workers} workers, gaps {gaps:?}");
+        };
+        same("output", &first.y, &passes.y);
+        same("gradient", &first.dx, &passes.dx);
+        for (i, (a, b)) in first.gradients.iter().zip(&passes.gradients).enumerate() {
+            same(&format!("gradient of parameter tensor {i}"), a, b);
         }
     }
     first.unwrap()
+}
+
+/// As [`agree`]; and output and gradient are near `want`.
+fn check(alone: &mut Alone<'_>, x: &[f32], dy: &[f32], want: (&[f64], &[f64]), rtol: f64, atol: f64) -> Passes {
+    let (name, passes) = (name(alone), agree(alone, x, dy));
+    compare(&format!("{name}: output"), &passes.y, want.0, rtol, atol);
+    if alone.train {
+        compare(&format!("{name}: gradient"), &passes.dx, want.1, rtol, atol);
+    }
+    passes
+}
+
+/// For messages.
+fn name(alone: &Alone<'_>) -> String {
+    format!("{} of {}x{} to {}", alone.layer.kind(), alone.batch, alone.input, alone.output)
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {

@@ -12,11 +12,12 @@
 
 mod geometry;
 mod pass;
-#[cfg(test)]
-pub(crate) mod tests;
 mod weight;
 
-use super::{Init, Layer, Needs, ParameterInit, ParameterSpec, Reads, check_groups, reads_by_groups};
+use super::{
+    Init, Layer, Needs, ParameterInit, ParameterSpec, Reads, bias_spec, check_elements, check_groups, check_parameters,
+    one, reads_by_groups, yes,
+};
 use crate::lower::{Lower, Tensor};
 use alexnode_core::{Error, Result, Shape, Window};
 pub(crate) use geometry::{Params, Plane, cut_patch};
@@ -62,14 +63,6 @@ pub struct Conv2d {
     pub frozen: bool,
 }
 
-pub(crate) fn one() -> usize {
-    1
-}
-
-pub(crate) fn yes() -> bool {
-    true
-}
-
 impl Conv2d {
     fn window(&self) -> Window {
         Window { size: self.kernel_size, stride: self.stride, padding: self.padding, ceil: self.ceil_mode }
@@ -80,8 +73,14 @@ impl Conv2d {
         self.kernel_size * self.kernel_size * input.c / self.groups
     }
 
+    /// How the weights begin.
+    pub(crate) fn init(&self, input: Shape) -> ParameterInit {
+        let fan_out = self.kernel_size * self.kernel_size * self.out_channels / self.groups;
+        self.weight_init.resolve(self.fan_in(input), fan_out)
+    }
+
     /// The constants for `x` (or its gradient) and `y` (or its gradient) on one slot.
-    fn params(&self, cx: &Lower<'_>, x: Tensor, y: Tensor, relu: bool) -> Params {
+    pub(crate) fn params(&self, cx: &Lower<'_>, x: Tensor, y: Tensor, relu: bool) -> Params {
         let groups = cx.local_groups(self.groups);
         Params::new(x, y, [self.kernel_size, self.stride, self.padding, groups], relu)
     }
@@ -100,18 +99,19 @@ impl Layer for Conv2d {
         }
         check_groups(input.c, self.groups, "input")?;
         check_groups(self.out_channels, self.groups, "output")?;
+        check_parameters(self.weight_init, self.bias_init, self.weight_decay)?;
+        check_elements("weights", &[self.out_channels, self.kernel_size, self.kernel_size, input.c / self.groups])?;
         Ok(Shape::new(self.window().output(input.h)?, self.window().output(input.w)?, self.out_channels))
     }
     fn parameters(&self, input: Shape) -> Vec<ParameterSpec> {
         let (out, size, depth) = (self.out_channels, self.kernel_size, input.c / self.groups);
-        let fan_out = size * size * out / self.groups;
         let weight = ParameterSpec {
             name: "weight",
             dims: vec![out, size, size, depth],
             output_axis: 0,
             border_order: vec![0, 3, 1, 2],
             border_shape: vec![out, depth, size, size],
-            init: self.weight_init.resolve(self.fan_in(input), fan_out),
+            init: self.init(input),
             decay: self.weight_decay,
             frozen: self.frozen,
         };
@@ -147,20 +147,5 @@ impl Layer for Conv2d {
             let scratch = cx.scratch(pass::data_gradient_scratch(&params, cx.workers));
             cx.launch::<Conv2dDataGradient>(params, &[dy.arg(), cx.weight(0), dx.arg(), scratch]);
         }
-    }
-}
-
-/// One bias per output, never decayed.
-pub(crate) fn bias_spec(dims: Vec<usize>, value: f32, frozen: bool) -> ParameterSpec {
-    let axes = dims.len();
-    ParameterSpec {
-        name: "bias",
-        output_axis: axes - 1,
-        border_order: (0..axes).collect(),
-        border_shape: dims.clone(),
-        dims,
-        init: ParameterInit::Constant(value),
-        decay: 0.0,
-        frozen,
     }
 }

@@ -3,7 +3,7 @@
 //! stride, every phase of the destination has its own subset of the kernel, so nothing is multiplied by inserted zeros.
 
 use super::geometry::{Params, Plane, cut_patch, fit};
-use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack};
+use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack, pack_columns};
 use alexnode_core::{
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
@@ -224,12 +224,7 @@ fn pack_forward(p: &Params, pass: &Pass, host: &dyn Host, weights: &[f32], packe
     alexnode_core::host::parallel_chunks(host, packed, pass.panel(), |i, panel| {
         let (group, channel) = (i / pass.panels(), i % pass.panels() * NR);
         let width = NR.min(outputs - channel);
-        let rows = &weights[(group * outputs + channel) * inner..][..width * inner];
-        for (step, to) in panel.chunks_exact_mut(NR).enumerate() {
-            for (j, to) in to.iter_mut().enumerate() {
-                *to = if j < width { rows[j * inner + step] } else { 0.0 };
-            }
-        }
+        pack_columns(panel, &weights[(group * outputs + channel) * inner..][..width * inner], inner);
     });
 }
 
@@ -262,10 +257,12 @@ pub(crate) fn data_gradient_scratch(p: &Params, workers: usize) -> usize {
     sizes.map(|(_, pass)| pass.packed() + workers * pass.patch(pass.rows())).max().unwrap_or(0) * 4
 }
 
+/// The data gradient's phases, one for each place of dx modulo the stride.
 fn phases(p: &Params) -> impl Iterator<Item = ((usize, usize), Pass)> {
-    let (p, stride) = (*p, p.stride as usize);
-    let all = (0..stride * stride).map(move |i| (i / stride, i % stride));
-    all.map(move |phase| (phase, Pass::data_gradient(&p, phase))).filter(|(_, pass)| pass.count.0 * pass.count.1 > 0)
+    // A stride may be larger than the image; phases beyond it have no pixels.
+    let (p, rows, cols) = (*p, p.stride.min(p.in_h) as usize, p.stride.min(p.in_w) as usize);
+    let all = (0..rows * cols).map(move |i| (i / cols, i % cols));
+    all.map(move |phase| (phase, Pass::data_gradient(&p, phase)))
 }
 
 /// y from x. Arguments: x, w, bias, y, scratch.

@@ -3,10 +3,8 @@
 
 mod gradient;
 mod product;
-#[cfg(test)]
-mod tests;
 
-use super::{Init, Layer, Needs, ParameterSpec, Reads, conv2d::bias_spec};
+use super::{Init, Layer, Needs, ParameterSpec, Reads, bias_spec, check_elements, check_parameters};
 use crate::lower::{Lower, Tensor};
 use alexnode_core::{Error, Result, Shape};
 use bytemuck::{Pod, Zeroable};
@@ -96,10 +94,12 @@ impl Layer for Linear {
     fn name(&self) -> &str {
         &self.name
     }
-    fn output(&self, _input: Shape) -> Result<Shape> {
+    fn output(&self, input: Shape) -> Result<Shape> {
         if self.out_features == 0 {
             return Err(Error::usage("outFeatures must be at least 1"));
         }
+        check_parameters(self.weight_init, self.bias_init, self.weight_decay)?;
+        check_elements("weights", &[self.out_features, input.h, input.w, input.c])?;
         Ok(Shape::vector(self.out_features))
     }
     fn parameters(&self, input: Shape) -> Vec<ParameterSpec> {

@@ -3,7 +3,7 @@
 
 use crate::{
     layers::conv2d::{Params, Plane, cut_patch},
-    tile::{Block, MR, NR, Sweep, accumulate, copy, pack},
+    tile::{Block, MR, NR, Sweep, accumulate, copy, pack, pack_columns},
 };
 use alexnode_core::{
     host::{Host, Shared},
@@ -108,11 +108,7 @@ impl Kernel for Local2dForward {
                 let width = NR.min(outputs - channel);
                 let first = place.weights + channel;
                 let rows = &weights[first * inner..][..width * inner];
-                for (step, to) in packed.chunks_exact_mut(NR).enumerate() {
-                    for (j, to) in to.iter_mut().enumerate() {
-                        *to = if j < width { rows[j * inner + step] } else { 0.0 };
-                    }
-                }
+                pack_columns(packed, rows, inner);
                 for image in (0..batch).step_by(MR) {
                     // Rows beyond the last image compute that again.
                     let offsets = std::array::from_fn(|i| (image + i).min(batch - 1) * row(p));

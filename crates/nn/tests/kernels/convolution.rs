@@ -1,0 +1,126 @@
+use crate::{agree, name};
+use alexnode_core::Shape;
+use alexnode_nn::{
+    layers::{Init, Layer, conv2d::Conv2d, linear::Linear, local2d::Local2d},
+    testing::{Rng, alone::Alone, compare, conv::Convolution, largest, wide},
+};
+
+/// Batch, input, then output channels, kernel, stride, padding and groups.
+type Case = (usize, Shape, [usize; 5]);
+
+const CASES: &[Case] = &[
+    (1, Shape::new(1, 1, 1), [1, 1, 1, 0, 1]),
+    (3, Shape::new(1, 1, 5), [17, 3, 1, 1, 1]),
+    (2, Shape::new(13, 13, 32), [48, 3, 1, 1, 2]),
+    (1, Shape::new(13, 13, 48), [16, 3, 1, 1, 1]),
+    (9, Shape::new(6, 7, 3), [6, 5, 1, 2, 1]),
+    // The paper's first layer in small, with windows that hang over.
+    (2, Shape::new(40, 40, 3), [24, 11, 4, 0, 1]),
+    (17, Shape::new(9, 8, 4), [10, 3, 2, 1, 2]),
+    // Input pixels that no window sees.
+    (2, Shape::new(10, 11, 2), [4, 2, 3, 1, 1]),
+    // A sum that is longer than one sweep, in one row of the kernel and over several.
+    (1, Shape::new(5, 5, 300), [20, 3, 1, 1, 1]),
+    (1, Shape::new(40, 40, 1), [3, 21, 2, 3, 1]),
+    // A patch that is larger than a task's.
+    (1, Shape::new(70, 90, 16), [16, 3, 1, 1, 1]),
+];
+
+const LOCAL_CASES: &[Case] = &[
+    (1, Shape::new(1, 1, 1), [1, 1, 1, 0, 1]),
+    (3, Shape::new(1, 1, 5), [17, 3, 1, 1, 1]),
+    (50, Shape::new(6, 6, 16), [32, 3, 1, 1, 1]),
+    (7, Shape::new(5, 6, 6), [10, 3, 2, 0, 2]),
+    // Input pixels that no window sees.
+    (2, Shape::new(10, 11, 2), [4, 2, 3, 1, 1]),
+];
+
+/// Batch, input, outputs.
+const LINEAR_CASES: &[(usize, Shape, usize)] = &[
+    (1, Shape::vector(1), 1),
+    (3, Shape::vector(7), 10),
+    (1, Shape::vector(600), 5),
+    (20, Shape::new(3, 2, 17), 70),
+    (5, Shape::new(6, 6, 32), 13),
+    (128, Shape::vector(130), 400),
+    (33, Shape::vector(530), 300),
+];
+
+fn conv2d([out_channels, kernel_size, stride, padding, groups]: [usize; 5]) -> Conv2d {
+    Conv2d {
+        name: "conv1".into(),
+        out_channels,
+        kernel_size,
+        stride,
+        padding,
+        groups,
+        ceil_mode: true,
+        weight_init: Init::He,
+        bias_init: 0.0,
+        weight_decay: 0.0,
+        frozen: false,
+    }
+}
+
+fn linear(out_features: usize) -> Linear {
+    let name = "fc6".into();
+    Linear { name, out_features, weight_init: Init::He, bias_init: 0.0, weight_decay: 0.0, frozen: false }
+}
+
+/// `layer` against the reference `shape`, with a ReLU behind it and without.
+fn against(layer: &dyn Layer, input: Shape, shape: &Convolution) {
+    let mut rng = Rng::new(18);
+    let (x, dy) = (rng.normals(shape.inputs(), 1.0), rng.normals(shape.outputs(), 1.0));
+    let (weights, bias) = (rng.normals(shape.weights(), 1.0), rng.normals(shape.biases(), 1.0));
+    let y = shape.forward(&wide(&x), &wide(&weights), &wide(&bias));
+    let gradients = shape.backward(&wide(&x), &wide(&weights), &wide(&dy));
+    let mut alone = Alone::new(layer, shape.batch, input);
+    alone.parameters = vec![weights, bias];
+    for fused_relu in [false, true] {
+        alone.fused_relu = fused_relu;
+        let passes = agree(&mut alone, &x, &dy);
+        // Sums of many products: what is lost by rounding is relative to the largest of them, not to each.
+        let near = |what: &str, got: &[f32], want: &[f64]| {
+            compare(&format!("{}: {what}", name(&alone)), got, want, 0.0, 1e-5 * largest(want));
+        };
+        let y: Vec<f64> = y.iter().map(|y| if fused_relu { y.max(0.0) } else { *y }).collect();
+        near("output", &passes.y, &y);
+        near("gradient", &passes.dx, &gradients.dx);
+        near("gradient of the weights", &passes.gradients[0], &gradients.dw);
+        near("gradient of the biases", &passes.gradients[1], &gradients.db);
+    }
+}
+
+/// The reference of a case.
+fn reference(
+    layer: &dyn Layer,
+    local: bool,
+    (batch, input, [_, kernel, stride, padding, groups]): Case,
+) -> Convolution {
+    let output = layer.output(input).unwrap();
+    let [input, output] = [input, output].map(|shape| [shape.h, shape.w, shape.c]);
+    Convolution { batch, input, output, kernel: [kernel; 2], stride, padding, groups, local }
+}
+
+#[test]
+fn convolutions() {
+    for case in CASES {
+        let layer = conv2d(case.2);
+        against(&layer, case.1, &reference(&layer, false, *case));
+    }
+}
+
+#[test]
+fn convolutions_without_shared_weights() {
+    for case in LOCAL_CASES {
+        let layer = Local2d(conv2d(case.2));
+        against(&layer, case.1, &reference(&layer, true, *case));
+    }
+}
+
+#[test]
+fn fully_connected_layers() {
+    for (batch, input, out) in LINEAR_CASES {
+        against(&linear(*out), *input, &Convolution::linear(*batch, [input.h, input.w, input.c], *out));
+    }
+}
