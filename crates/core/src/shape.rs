@@ -67,11 +67,17 @@ impl Window {
     /// The number of windows along an axis of `extent` pixels.
     ///
     /// # Errors
-    /// `ERR_SHAPE` where size or stride is 0, the padding is not smaller than the window, or no window fits.
+    /// `ERR_SHAPE` where size or stride is 0, a number does not fit into an i32, the padding is not smaller than the window, or no window fits.
     pub fn output(&self, extent: usize) -> Result<usize> {
         let Self { size, stride, padding, ceil } = *self;
         if size == 0 || stride == 0 {
             return Err(Error::shape(format!("window size {size} and stride {stride} must both be at least 1")));
+        }
+        if i32::try_from(size.max(stride).max(extent)).is_err() {
+            let most = i32::MAX;
+            return Err(Error::shape(format!(
+                "a window of {size} every {stride} on {extent} pixels: at most {most} of each"
+            )));
         }
         if padding >= size {
             return Err(Error::shape(format!("padding {padding} must be smaller than the window of {size}")));
@@ -123,5 +129,9 @@ mod tests {
         assert!(Window { size: 0, stride: 1, padding: 0, ceil: true }.output(3).is_err());
         assert!(Window { size: 3, stride: 0, padding: 0, ceil: true }.output(3).is_err());
         assert!(Window { size: 3, stride: 1, padding: 3, ceil: true }.output(3).is_err());
+        for huge in [1 << 31, usize::MAX] {
+            assert!(Window { size: huge, stride: 1, padding: huge - 1, ceil: true }.output(3).is_err());
+            assert!(Window { size: 3, stride: huge, padding: 0, ceil: true }.output(3).is_err());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The specification of a network, checked: every shape and every parameter tensor is known before anything is allocated.
 
-use crate::layers::{Layer, LayerSpec, ParameterSpec};
+use crate::layers::{Layer, LayerSpec, ParameterSpec, check_elements};
 use alexnode_core::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -94,6 +94,7 @@ impl Network {
         if !(noise_divisor.is_finite() && noise_divisor > 0.0 && scale.is_finite() && scale != 0.0) {
             return wrong(format!("noiseDivisor {noise_divisor} must be positive and scale {scale} not 0"));
         }
+        check_elements("numbers of an image", &[image_size, image_size, 3]).map_err(|e| e.context(&name))?;
         if classes < 2 {
             return wrong(format!("a classifier needs at least 2 classes, got {classes}"));
         }
@@ -109,6 +110,7 @@ impl Network {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn headless(layers: Vec<LayerSpec>, input: Shape) -> Result<Self> {
+        check_elements("inputs", &[input.h, input.w, input.c])?;
         let (mut shapes, mut parameters, mut names) = (Vec::new(), Vec::new(), HashSet::new());
         let mut shape = input;
         for (index, layer) in layers.iter().map(LayerSpec::layer).enumerate() {
@@ -119,6 +121,8 @@ impl Network {
                 )));
             }
             let output = layer.output(shape).map_err(|e| e.context(format!("{name} ({kind})")))?;
+            check_elements("outputs", &[output.h, output.w, output.c])
+                .map_err(|e| e.context(format!("{name} ({kind})")))?;
             for spec in layer.parameters(shape) {
                 parameters.push(Parameter { name: format!("{name}.{}", spec.name), layer: index, spec });
             }
@@ -126,6 +130,23 @@ impl Network {
             shape = output;
         }
         Ok(Self { name: "layers".into(), classes: shape.c, image: None, input, layers, shapes, parameters })
+    }
+    /// Checks that `batch` samples can be computed at a time.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` for none, `ERR_SHAPE` for so many that a tensor has too many elements; the message names the layer.
+    pub fn check_batch(&self, batch: usize) -> Result<()> {
+        if batch == 0 {
+            return Err(Error::usage("the batch must have at least one image"));
+        }
+        let smaller = |e: Error| e.hint("use a smaller batch");
+        let image = self.image.as_ref().map_or(self.input, |image| Shape::new(image.image_size, image.image_size, 3));
+        check_elements("numbers of images", &[batch, image.h, image.w, image.c]).map_err(smaller)?;
+        for (layer, shape) in self.layers.iter().map(LayerSpec::layer).zip(&self.shapes) {
+            check_elements("outputs", &[batch, shape.h, shape.w, shape.c])
+                .map_err(|e| smaller(e.context(format!("{} ({})", layer.name(), layer.kind()))))?;
+        }
+        Ok(())
     }
     /// The network's name.
     pub fn name(&self) -> &str {

@@ -94,9 +94,6 @@ impl Plans {
         momentum: f32,
         workers: &[usize],
     ) -> Result<Self> {
-        if batch == 0 {
-            return Err(Error::usage("the batch must have at least one image"));
-        }
         let plan =
             |mode| Plan::build(&Request { network, placement, batch, mode, momentum, workers: workers.to_vec() });
         Ok(Self { train: plan(Mode::Train)?, eval: plan(Mode::Eval)? })
