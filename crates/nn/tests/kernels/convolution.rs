@@ -19,6 +19,7 @@ const CASES: &[Case] = &[
     (17, Shape::new(9, 8, 4), [10, 3, 2, 1, 2]),
     // Input pixels that no window sees.
     (2, Shape::new(10, 11, 2), [4, 2, 3, 1, 1]),
+    (2, Shape::new(5, 6, 3), [4, 3, i32::MAX as usize, 1, 1]),
     // A sum that is longer than one sweep, in one row of the kernel and over several.
     (1, Shape::new(5, 5, 300), [20, 3, 1, 1, 1]),
     (1, Shape::new(40, 40, 1), [3, 21, 2, 3, 1]),
@@ -33,6 +34,7 @@ const LOCAL_CASES: &[Case] = &[
     (7, Shape::new(5, 6, 6), [10, 3, 2, 0, 2]),
     // Input pixels that no window sees.
     (2, Shape::new(10, 11, 2), [4, 2, 3, 1, 1]),
+    (2, Shape::new(5, 6, 3), [4, 3, i32::MAX as usize, 1, 1]),
 ];
 
 /// Batch, input, outputs.
