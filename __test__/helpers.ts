@@ -1,9 +1,10 @@
 /** What the end-to-end specs share: a network that trains in a blink, temporary folders, the command as a child process. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { encode } from 'fast-png';
 
 import type { NetworkSpec, Recipe, TrainCall, TrainEvent, Training } from '../lib/index.js';
 
@@ -48,6 +49,20 @@ export function slowNetwork(classes: number): NetworkSpec {
       { type: 'conv2d', name: 'conv2', outChannels: 96, kernelSize: 3, padding: 1, weightInit },
       { type: 'maxPool2d', name: 'pool2', kernelSize: 4, stride: 4 },
       { type: 'linear', name: 'fc3', outFeatures: classes, weightInit },
+    ],
+  };
+}
+
+/** Next to no work on images of 640 pixels: reading them is the work. */
+export function wideNetwork(classes: number): NetworkSpec {
+  const weightInit = { type: 'he' } as const;
+  return {
+    name: 'wide',
+    classes,
+    input: { imageSize: 640, cropSize: 600, flip: true, noiseDivisor: 1, scale: 1 / 64 },
+    layers: [
+      { type: 'conv2d', name: 'conv1', outChannels: 4, kernelSize: 20, stride: 20, weightInit },
+      { type: 'linear', name: 'fc2', outFeatures: classes, weightInit },
     ],
   };
 }
@@ -154,4 +169,31 @@ export function eventsOf(stdout: string): TrainEvent[] {
     .split('\n')
     .filter(Boolean)
     .map((line) => JSON.parse(line) as TrainEvent);
+}
+
+/** The bytes of a PNG of one colour with a mark in it; another `mark` is another picture. */
+export function picture(size: number, mark: number): Uint8Array {
+  const data = new Uint8Array(size * size * 3).fill(90 + 20 * (mark % 5));
+  // Its bytes in base 251, one pixel each.
+  for (let digit = 0, rest = mark; digit < 3; digit += 1, rest = Math.floor(rest / 251)) data[digit] = rest % 251;
+  return encode({ width: size, height: size, data, channels: 3 });
+}
+
+/** Writes pictures of 20 pixels, all different: `{ 'train/cat': 8 }` makes `train/cat/0.png` to `train/cat/7.png`. */
+export function photos(folder: string, counts: Record<string, number>): string {
+  let mark = 0;
+  for (const [name, count] of Object.entries(counts)) {
+    mkdirSync(join(folder, name), { recursive: true });
+    for (let index = 0; index < count; index += 1) {
+      mark += 1;
+      writeFileSync(join(folder, name, `${index}.png`), picture(20, mark));
+    }
+  }
+  return folder;
+}
+
+/** The shared real data, or `undefined` where this machine has none. */
+export function sharedData(path: string): string | undefined {
+  const full = resolve(process.env.ALEXNODE_TEST_DATA ?? join(ROOT, '..', 'shared', 'data'), path);
+  return existsSync(full) ? full : undefined;
 }

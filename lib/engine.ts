@@ -78,7 +78,10 @@ export class Engine {
 
   async evaluate(options: EvaluateOptions): Promise<Evaluation> {
     const request = { split: options.split ?? 'val', crops: options.crops ?? 1, limit: options.limit };
-    return JSON.parse(await nativeAsync(() => this.#inner.evaluate(JSON.stringify(request)))) as Evaluation;
+    const report = JSON.parse(await nativeAsync(() => this.#inner.evaluate(JSON.stringify(request)))) as Evaluation;
+    // The addon reports the minibatches too, which are no optimiser steps here.
+    const { samples, loss, top1Error, top5Error, seconds } = report;
+    return { samples, loss, top1Error, top5Error, seconds };
   }
 
   async save(path: string, metadata: string): Promise<Saved> {

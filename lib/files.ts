@@ -1,6 +1,7 @@
 /** Small file helpers: atomic writes, reading what may not be there. */
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { access, constants, type FileHandle, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 import { AlexnodeError, reason } from './errors.js';
@@ -53,5 +54,26 @@ export async function readIfThere(path: string): Promise<string | undefined> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
+  }
+}
+
+/** The nearest folder above `path` that exists, or `path` itself. */
+export function nearestFolder(path: string): string {
+  let place = path;
+  while (!existsSync(place)) place = dirname(place);
+  return place;
+}
+
+/** Makes a folder with all above it. ERR_USAGE: `what`, then the system's reason. */
+export async function makeFolder(path: string, what: string): Promise<void> {
+  try {
+    // Asked first, because Node calls a folder that may not be written "no such file" when it makes several at once.
+    if (!existsSync(path)) await access(nearestFolder(path), constants.W_OK);
+    await mkdir(path, { recursive: true });
+  } catch (error) {
+    throw new AlexnodeError('ERR_USAGE', `${what}: ${reason(error)}`, {
+      hint: 'Choose another folder with --out.',
+      cause: error,
+    });
   }
 }

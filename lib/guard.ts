@@ -79,7 +79,7 @@ export function dataWarnings(info: DatasetInfo): WarningEvent[] {
       type: 'warning',
       code: 'IMAGES_SKIPPED',
       message: `${info.skipped.length} undecodable images are left out, the first: ${first.path} (${first.reason})`,
-      hint: 'The files are untouched. All of them are listed in the data report (info.skipped); --on-bad-image error stops at the first.',
+      hint: 'The files are untouched; run.json lists all of them (data.skipped). --on-bad-image error stops at the first.',
     });
   }
   const blind = info.classes.filter((_, index) => info.val > 0 && info.perClass.val[index] === 0);

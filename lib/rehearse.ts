@@ -1,11 +1,13 @@
 /** The rehearsal before a long run: everything that could fail in hours is done once, in seconds, and the rest is forecast. */
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm, statfs } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 
 import type { Dataset } from './data.js';
-import { AlexnodeError } from './errors.js';
+import { AlexnodeError, reason } from './errors.js';
+import type { WarningEvent } from './events.js';
+import { nearestFolder } from './files.js';
+import { dataWarnings } from './guard.js';
 import { type NetworkInfo, parametricLayers } from './network.js';
 import { type Prepared, prepare, prepareResume, type TrainOptions } from './prepare.js';
 import type { Recipe } from './recipe.js';
@@ -18,6 +20,8 @@ export interface Rehearsal {
   info: NetworkInfo;
   recipe: Recipe;
   data: Dataset['info'];
+  /** What the run would warn of at its start. */
+  warnings: WarningEvent[];
   devices: string[];
   preset: string | null;
   why: Prepared['why'];
@@ -60,21 +64,29 @@ export async function rehearse(options: RehearseCall = {}): Promise<Rehearsal> {
   const { out, resume, ...what } = options;
   const prepared =
     resume === undefined ? await prepare(what) : await prepareResume((await readManifest(resume)).config, what);
-  const place = existing(resolve(resume ?? out ?? '.'));
-  const folder = await mkdtemp(join(place, '.rehearsal-'));
   try {
-    return await perform(prepared, folder);
+    const folder = await temporaryFolder(resolve(resume ?? out ?? '.'));
+    try {
+      return await perform(prepared, folder);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
   } finally {
     prepared.data.close();
-    await rm(folder, { recursive: true, force: true });
   }
 }
 
-/** The nearest folder above `path` that exists. */
-function existing(path: string): string {
-  let place = path;
-  while (!existsSync(place)) place = dirname(place);
-  return place;
+/** A folder of its own for what the rehearsal writes, on the disk of the run. */
+async function temporaryFolder(path: string): Promise<string> {
+  const place = nearestFolder(path);
+  try {
+    return await mkdtemp(join(place, '.rehearsal-'));
+  } catch (error) {
+    throw new AlexnodeError('ERR_USAGE', `${place}: the run could not write there: ${reason(error)}`, {
+      hint: 'Choose another folder with --out.',
+      cause: error,
+    });
+  }
 }
 
 async function perform(prepared: Prepared, folder: string): Promise<Rehearsal> {
@@ -116,6 +128,7 @@ async function perform(prepared: Prepared, folder: string): Promise<Rehearsal> {
     info,
     recipe,
     data: data.info,
+    warnings: dataWarnings(data.info),
     devices,
     preset: preset ?? null,
     why,

@@ -1,5 +1,5 @@
 /** A run folder: what was asked for, what happened, what came of it. */
-import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
+import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
 import { Checkpoints } from './checkpoint.js';
@@ -7,7 +7,7 @@ import type { DatasetConfig, DatasetInfo } from './data.js';
 import type { Environment } from './environment.js';
 import { AlexnodeError, reason, usage } from './errors.js';
 import type { Change, EpochEvent, TrainEvent, TrainResult } from './events.js';
-import { readIfThere, TEMPORARY, writeAtomic } from './files.js';
+import { makeFolder, readIfThere, TEMPORARY, writeAtomic } from './files.js';
 import type { NetworkSpec } from './layers.js';
 import { type Lock, takeLock } from './lock.js';
 import type { Recipe } from './recipe.js';
@@ -44,7 +44,7 @@ export interface Manifest {
   name: string;
   createdAt: string;
   config: RunConfig;
-  data: Omit<DatasetInfo, 'perClass' | 'skipped' | 'mean' | 'seconds'> & { skipped: number };
+  data: Omit<DatasetInfo, 'perClass' | 'mean' | 'seconds'>;
   network: { parameters: number; macs: number };
   environment: Environment;
   sessions: Session[];
@@ -121,13 +121,7 @@ export class Run implements AsyncDisposable {
   /** Makes a new run in `folder`, which must not hold one. ERR_USAGE where it does, or where another trainer has it. */
   static async create(folder: string, manifest: Manifest): Promise<Run> {
     const path = resolve(folder);
-    try {
-      await mkdir(path, { recursive: true });
-    } catch (error) {
-      throw new AlexnodeError('ERR_USAGE', `${folder}: the run folder cannot be made: ${reason(error)}`, {
-        cause: error,
-      });
-    }
+    await makeFolder(path, `${folder}: the run folder cannot be made`);
     const lock = await takeLock(join(path, 'lock'), folder);
     try {
       if ((await readIfThere(join(path, 'run.json'))) !== undefined) {
@@ -210,13 +204,22 @@ export class Run implements AsyncDisposable {
       if (this.#lastStepLog !== 0 && now - this.#lastStepLog < STEP_LOG_MS) return;
       this.#lastStepLog = now;
     }
-    await this.#log?.appendFile(`${JSON.stringify({ time: new Date().toISOString(), ...event })}\n`);
+    await this.#append(`${JSON.stringify({ time: new Date().toISOString(), ...event })}\n`);
     if (event.type === 'epoch') {
       this.#rows.push(event);
       await this.#writeRows();
     } else if (event.type === 'end') {
       this.#manifest = { ...this.#manifest, result: event.result };
       await this.#writeManifest();
+    }
+  }
+
+  async #append(line: string): Promise<void> {
+    try {
+      await this.#log?.appendFile(line);
+    } catch (error) {
+      const path = join(this.folder, 'events.ndjson');
+      throw new AlexnodeError('ERR_DATA', `${path}: cannot be written: ${reason(error)}`, { cause: error });
     }
   }
 

@@ -190,7 +190,7 @@ function defined<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], u
 
 function describeData(data: Dataset): Manifest['data'] {
   const { kind, source, classes, train: images, val, imageSize, split, fingerprint, skipped } = data.info;
-  return { kind, source, classes, train: images, val, imageSize, split, fingerprint, skipped: skipped.length };
+  return { kind, source, classes, train: images, val, imageSize, split, fingerprint, skipped };
 }
 
 /** @internal */

@@ -6,6 +6,7 @@ import {
   type NetworkInfo,
   type Rehearsal,
   type Training,
+  type WarningEvent,
 } from '../index.js';
 import { bytes, count, millions, percent, rateText, shortPath, table, time } from './format.js';
 
@@ -95,6 +96,7 @@ export function rehearsalText(rehearsal: Rehearsal): string {
   return [
     line('device', deviceText(devices, why.devices)),
     line('data', dataText(rehearsal.data)),
+    ...rehearsal.warnings.map(warningText),
     line('model', `${preset ?? 'network'} (${why.preset})`),
     '\n',
     layerTable(info),
@@ -118,6 +120,11 @@ export function rehearsalText(rehearsal: Rehearsal): string {
         `${bytes(forecast.diskBytes)} on the disk (${bytes(forecast.freeBytes)} free${enough})`,
     ),
   ].join('');
+}
+
+/** A warning with its remedy. */
+export function warningText({ message, code, hint }: WarningEvent): string {
+  return line('warning', `${message} (${code})`) + line('', hint);
 }
 
 /** Loss and errors of an evaluation, with the uncertainty that so few images leave. */

@@ -2,7 +2,7 @@
 import { Presets, SingleBar } from 'cli-progress';
 
 import type { EpochEvent, StartEvent, StepEvent, TrainEvent, Training, TrainResult } from '../index.js';
-import { banner, line } from './banner.js';
+import { banner, line, warningText } from './banner.js';
 import { printJson } from './exit.js';
 import { count, percent, rateText, shortPath, time } from './format.js';
 
@@ -66,7 +66,7 @@ export class TextReporter implements Reporter {
         if (event.why !== 'epoch') this.#print(line('saved', shortPath(event.path)));
         break;
       case 'warning':
-        this.#print(line('warning', `${event.message} (${event.code})`) + line('', event.hint));
+        this.#print(warningText(event));
         break;
       case 'end':
         this.#print(this.#endText(event.result));

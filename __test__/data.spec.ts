@@ -1,0 +1,89 @@
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+
+import { type Manifest, openDataset, rehearse, type TrainCall, train } from '../lib/index.js';
+import { drain, photos, TINY_CALL, temporary } from './helpers.js';
+
+/** A training of the tiny network on a folder, with statistics kept in it. */
+function call(data: string, cacheDir = temporary()): TrainCall {
+  const { limit: _, ...rest } = TINY_CALL;
+  return { ...rest, recipe: { ...rest.recipe, batch: 4, epochs: 1 }, data, cacheDir };
+}
+
+test('a folder per class is split by content, whatever else lies in it', async (t) => {
+  const folder = photos(temporary(), { cat: 30, dog: 20 });
+  const open = () => openDataset({ source: folder, imageSize: 16, cacheDir: temporary() });
+  await using bare = await open();
+  t.like(bare.info, { kind: 'folder', classes: ['cat', 'dog'], split: 'by content hash', skipped: [] });
+  t.is(bare.info.train + bare.info.val, 50);
+  for (const split of ['train', 'val'] as const) {
+    t.true(bare.info.perClass[split].every((count) => count > 0));
+    t.is(
+      bare.info.perClass[split].reduce((sum, count) => sum + count, 0),
+      bare.info[split],
+    );
+  }
+  writeFileSync(join(folder, 'readme.txt'), 'not a picture');
+  writeFileSync(join(folder, 'cat', 'Thumbs.db'), 'not a picture');
+  writeFileSync(join(folder, '.DS_Store'), 'not a picture');
+  mkdirSync(join(folder, 'empty'));
+  await using littered = await open();
+  t.is(littered.info.fingerprint, bare.info.fingerprint);
+  t.deepEqual(littered.info.perClass, bare.info.perClass);
+});
+
+test('train and val of a folder are taken as they are', async (t) => {
+  const folder = photos(temporary(), { 'train/a': 6, 'train/b': 5, 'val/a': 2, 'val/b': 3 });
+  await using data = await openDataset({ source: folder, imageSize: 16, cacheDir: temporary() });
+  t.like(data.info, { split: 'given', train: 11, val: 5, perClass: { train: [6, 5], val: [2, 3] } });
+});
+
+test('a class missing from val, or only there, is an error that lists the difference', async (t) => {
+  const folder = photos(temporary(), { 'train/a': 4, 'train/b': 4, 'train/c': 4, 'val/a': 2, 'val/d': 2 });
+  await t.throwsAsync(train(call(folder)), {
+    code: 'ERR_DATA',
+    message: /train and val have different classes; only in train: b, c; only in val: d/,
+  });
+});
+
+test('folders that cannot be trained on are errors that name what is wrong', async (t) => {
+  const folder = temporary();
+  await t.throwsAsync(train(call(join(folder, 'typo'))), { code: 'ERR_DATA', message: /typo: cannot be opened/ });
+  await t.throwsAsync(train(call(folder)), { code: 'ERR_DATA', message: /there are no images in it/ });
+  photos(folder, { cat: 5 });
+  await t.throwsAsync(train(call(folder)), { code: 'ERR_DATA', message: /only one class, 'cat'/ });
+  photos(folder, { dog: 1 });
+  await t.throwsAsync(train(call(folder)), { code: 'ERR_DATA', message: /too few different images .*: dog/ });
+  photos(folder, { dog: 5 });
+  symlinkSync('nowhere', join(folder, 'dog', 'link.png'));
+  await t.throwsAsync(train(call(folder)), { code: 'ERR_DATA', message: /link\.png: cannot be read/ });
+});
+
+test('an undecodable file is an error that names it, or is skipped: counted, listed, untouched', async (t) => {
+  const folder = photos(temporary(), { cat: 12, dog: 12 });
+  const bad = [join(folder, 'cat', 'bad.jpg'), join(folder, 'dog', 'empty.png')];
+  writeFileSync(bad[0] ?? '', '<html>');
+  writeFileSync(bad[1] ?? '', '');
+  const error = await t.throwsAsync(train(call(folder)), { code: 'ERR_DATA', message: /(bad\.jpg|empty\.png): / });
+  t.regex((error as Error & { hint: string }).hint, /--on-bad-image skip/);
+
+  const out = join(temporary(), 'run');
+  await using training = await train({ ...call(folder), onBadImage: 'skip', out });
+  const events = await drain(training);
+  t.is(training.result?.status, 'completed');
+  t.is(training.data.info.train + training.data.info.val, 24);
+  const warning = events.find((event) => event.type === 'warning');
+  t.like(warning, { code: 'IMAGES_SKIPPED' });
+  t.regex(warning?.type === 'warning' ? warning.message : '', /^2 undecodable images/);
+  const manifest = JSON.parse(readFileSync(join(out, 'run.json'), 'utf8')) as Manifest;
+  t.deepEqual(manifest.data.skipped.map(({ path }) => path).sort(), bad);
+  t.true(manifest.data.skipped.every(({ reason }) => reason !== ''));
+  t.is(readFileSync(bad[0] ?? '', 'utf8'), '<html>');
+
+  const rehearsed = await rehearse({ ...call(folder), onBadImage: 'skip', out: join(temporary(), 'run') });
+  t.deepEqual(
+    rehearsed.warnings.map(({ code }) => code),
+    ['IMAGES_SKIPPED'],
+  );
+});
