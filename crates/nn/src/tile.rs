@@ -5,7 +5,8 @@
 
 /// Rows of a block: the side that is read number by number.
 pub const MR: usize = 6;
-/// Columns of a block: the side that is read as vectors. [`MR`] x [`NR`] fills the registers of AVX2.
+/// Columns of a block: the side that is read as vectors. Of the 16 registers of AVX2, [`MR`] x [`NR`] sums take 12, a row of b 2,
+/// an element of a 1.
 pub const NR: usize = 16;
 
 /// A block of sums.
@@ -84,7 +85,7 @@ pub fn pack_columns(to: &mut [f32], from: &[f32], inner: usize) {
     }
 }
 
-/// Asks for the cache line of `data[at]`, which will be read soon; does nothing beyond the end.
+/// Asks for the cache line of `data[at]` in the second-level cache, as it will be read soon; does nothing beyond the end.
 #[inline(always)]
 pub fn prefetch(data: &[f32], at: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -113,6 +114,7 @@ trait Vector: Copy {
 }
 
 const LANES: usize = 8;
+/// Vectors of a row.
 const VECTORS: usize = NR / LANES;
 
 /// # Safety

@@ -21,6 +21,12 @@ pub struct Relu {
     pub name: String,
 }
 
+/// max(0, x), a NaN for a NaN: for the epilogues of other layers, too. (`f32::max` would make it a 0.)
+#[inline(always)]
+pub(crate) fn relu(x: f32) -> f32 {
+    if x <= 0.0 { 0.0 } else { x }
+}
+
 /// y = max(0, y). Arguments: y.
 struct ReluForward;
 /// dy = y > 0 ? dy : 0. Arguments: y, dy.
@@ -34,7 +40,7 @@ impl Kernel for ReluForward {
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         forward(p, args, host, |y| {
             for v in y {
-                *v = if *v <= 0.0 { 0.0 } else { *v };
+                *v = relu(*v);
             }
         });
     }

@@ -1,5 +1,6 @@
 use crate::{agree, name};
 use alexnode_core::Shape;
+use alexnode_cpu::Workers;
 use alexnode_nn::{
     layers::{Init, Layer, conv2d::Conv2d, linear::Linear, local2d::Local2d},
     testing::{Rng, alone::Alone, compare, conv::Convolution, largest, wide},
@@ -124,5 +125,19 @@ fn convolutions_without_shared_weights() {
 fn fully_connected_layers() {
     for (batch, input, out) in LINEAR_CASES {
         against(&linear(*out), *input, &Convolution::linear(*batch, [input.h, input.w, input.c], *out));
+    }
+}
+
+/// As by a ReLU on its own, so that a loss shows what went wrong far below.
+#[test]
+fn a_relu_at_the_end_lets_a_nan_through() {
+    let conv = conv2d([3, 1, 1, 0, 1]);
+    let (local, linear) = (Local2d(conv.clone()), linear(3));
+    for layer in [&conv as &dyn Layer, &local, &linear] {
+        let mut alone = Alone::new(layer, 1, Shape::vector(1));
+        alone.parameters = vec![vec![1.0, -1.0, f32::NAN], vec![0.0; 3]];
+        alone.fused_relu = true;
+        let y = alone.run(&[2.0], &[1.0; 3], &Workers::new(1).unwrap()).y;
+        assert!(y[..2] == [2.0, 0.0] && y[2].is_nan(), "{}: {y:?}", layer.kind());
     }
 }

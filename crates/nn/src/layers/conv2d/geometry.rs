@@ -119,7 +119,7 @@ pub(crate) fn cut_patch(
     }
 }
 
-/// How many of `count` things a task takes so that a thing of `each` elements plus `fixed` ones stays within `most`: at least 1.
+/// How many of `count` rows a task takes so that `each` elements per row and `fixed` ones stay within `most`: at least 1.
 pub(crate) fn fit(count: usize, each: usize, fixed: usize, most: usize) -> usize {
     (most.saturating_sub(fixed) / each.max(1)).clamp(1, count)
 }

@@ -3,13 +3,16 @@
 //! stride, every phase of the destination has its own subset of the kernel, so nothing is multiplied by inserted zeros.
 
 use super::geometry::{Params, Plane, cut_patch, fit};
-use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack, pack_columns};
+use crate::{
+    layers::relu::relu,
+    tile::{Block, MR, NR, Sweep, accumulate, copy, pack, pack_columns},
+};
 use alexnode_core::{
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
 
-/// Elements of a patch that a task works on at a time: half of the second-level cache of a small core.
+/// Elements of a patch that a task works on at a time: 256 KiB, half of the second-level cache of a small core.
 const PATCH: usize = 64 * 1024;
 /// Inner steps between two visits of a block. Fewer would keep the packed weights in the first-level cache, but the visits cost more.
 const DEPTH: usize = 768;
@@ -121,7 +124,7 @@ impl Pass {
         target: &Shared<'_, f32>,
         patches: &Shared<'_, f32>,
     ) {
-        // A small minibatch is cut finer, so that all workers have work. No sum changes by it.
+        // A small minibatch is cut finer, so that all workers have work, two tasks each to balance them. No sum changes by it.
         let wanted = (2 * host.workers()).div_ceil(self.batch * self.groups);
         let rows = self.rows().min(self.count.0.div_ceil(wanted));
         let blocks = self.count.0.div_ceil(rows);
@@ -181,7 +184,7 @@ impl Pass {
                         accumulate(&sweep, patch, &offsets, weights, &mut block);
                         for (sums, place) in block.iter_mut().zip(&places[..valid]) {
                             if last && finish.relu {
-                                sums.iter_mut().for_each(|sum| *sum = sum.max(0.0));
+                                sums.iter_mut().for_each(|sum| *sum = relu(*sum));
                             }
                             // SAFETY: as above.
                             copy(unsafe { target.range(*place, width) }, &sums[..width]);

@@ -10,13 +10,15 @@ use alexnode_core::{
     kernel::{Access, Args, Kernel},
 };
 
-/// Parts of a minibatch that are summed apart.
+/// Parts of a minibatch that are summed apart, and so at the same time: with more workers than this, times the groups, some have
+/// nothing to do. Each needs its own sums. Changing it changes the bits.
 const CHUNKS: usize = 8;
-/// Pixels of y that a block sums at a time: a panel of them stays in the first-level cache.
+/// Pixels of y that a block sums at a time: a panel of them (16 KiB) stays in the first-level cache.
 const PIXELS: usize = 256;
 
 /// Sizes that all parts of the computation share.
 struct Plan {
+    /// Images of a chunk, and chunks.
     images: usize,
     chunks: usize,
     /// Rows of y that are handled at a time.
@@ -24,6 +26,7 @@ struct Plan {
     /// Columns and elements of a patch.
     cols: usize,
     patch: usize,
+    /// Blocks of [`NR`] output channels of a group.
     panels: usize,
     /// Elements of the sums of one panel: weights, then biases.
     sums: usize,
@@ -50,6 +53,7 @@ impl Plan {
     fn worker(&self, p: &Params) -> usize {
         self.patch.next_multiple_of(NR) + self.panels * self.rows * p.y().w * NR
     }
+    /// Elements of the sums of a chunk.
     fn partial(&self, p: &Params) -> usize {
         p.groups() * self.panels * self.sums
     }

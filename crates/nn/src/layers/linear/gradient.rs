@@ -7,11 +7,14 @@ use alexnode_core::{
     kernel::{Access, Args, Kernel},
 };
 
-/// Data gradient: inputs that a task computes.
+/// Data gradient: inputs that a task computes. With [`DEPTH`] the packed weights take 256 KiB, half of the second-level cache of
+/// a small core.
 const INPUTS: usize = 16 * NR;
-/// Data gradient: outputs of the layer between two visits of a block.
+/// Data gradient: outputs of the layer between two visits of a block: a panel of packed weights (16 KiB) stays in the first-level
+/// cache.
 const DEPTH: usize = 256;
-/// Weight gradient: inputs and outputs of the tile that a task computes.
+/// Weight gradient: inputs and outputs of the tile that a task computes. With 128 samples its inputs take 256 KiB; each is packed
+/// once for this many outputs.
 const TILE: (usize, usize) = (32 * NR, 64 * MR);
 
 /// dx from dy. Arguments: dy, w, dx, scratch.
@@ -144,7 +147,7 @@ impl Kernel for LinearWeightGradient {
                 let column = &columns[first * batch..][..MR * batch];
                 for (panel, packed) in packed.chunks_exact(batch * NR).take(width.div_ceil(NR)).enumerate() {
                     let mut block: Block = [[0.0; NR]; MR];
-                    accumulate(&sweep, column, &[0, 1, 2, 3, 4, 5], packed, &mut block);
+                    accumulate(&sweep, column, &std::array::from_fn(|i| i), packed, &mut block);
                     let count = NR.min(width - panel * NR);
                     for (o, sums) in (first..outputs).zip(&block) {
                         // SAFETY: this piece of this output's weights belongs to this task.

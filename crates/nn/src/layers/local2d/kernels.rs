@@ -2,7 +2,10 @@
 //! group; the data gradient, where windows overlap, is tasks per block of images, which go through the positions in order.
 
 use crate::{
-    layers::conv2d::{Params, Plane, cut_patch},
+    layers::{
+        conv2d::{Params, Plane, cut_patch},
+        relu::relu,
+    },
     tile::{Block, MR, NR, Sweep, accumulate, copy, pack, pack_columns},
 };
 use alexnode_core::{
@@ -10,7 +13,7 @@ use alexnode_core::{
     kernel::{Access, Args, Kernel},
 };
 
-/// Images of a task of the data gradient.
+/// Images of a task of the data gradient: whole blocks of rows; every task packs all weights anew, so not too few.
 const IMAGES: usize = 4 * MR;
 
 /// y from x. Arguments: x, w, bias, y, scratch.
@@ -119,7 +122,7 @@ impl Kernel for Local2dForward {
                         // SAFETY: these channels of this position belong to this task.
                         let y = unsafe { y.range(image * p.y().image() + place.y(p) + channel, width) };
                         for (y, sum) in y.iter_mut().zip(sums) {
-                            *y = if p.relu != 0 { sum.max(0.0) } else { *sum };
+                            *y = if p.relu != 0 { relu(*sum) } else { *sum };
                         }
                     }
                 }
