@@ -23,6 +23,9 @@ use slot::{Command, INLINE_UPLOAD, Rows, Slot};
 use std::{ptr, sync::Arc};
 pub use workers::Workers;
 
+/// Threads that can be asked for: more than a minibatch can keep busy, and few enough that a slip of the hand is an error.
+const MAX_THREADS: usize = 1024;
+
 /// The processor, divided into one or two slots.
 pub struct CpuBackend {
     // Declared before the memory: dropped first, so that no thread outlives what it works on.
@@ -41,7 +44,7 @@ impl CpuBackend {
     /// processors.
     ///
     /// # Errors
-    /// `ERR_USAGE` where `slots` or `threads` is 0; `ERR_DEVICE` where the system refuses threads.
+    /// `ERR_USAGE` where `slots` or `threads` is 0 or too large; `ERR_DEVICE` where the system refuses threads.
     pub fn new(slots: usize, threads: Option<usize>) -> Result<Self> {
         let workers = Self::workers(slots, threads)?;
         let plural = if workers == 1 { "" } else { "s" };
@@ -54,13 +57,14 @@ impl CpuBackend {
     /// How many workers each slot of [`new`](Self::new) has.
     ///
     /// # Errors
-    /// `ERR_USAGE` where `slots` or `threads` is 0.
+    /// `ERR_USAGE` where `slots` or `threads` is 0 or too large.
     pub fn workers(slots: usize, threads: Option<usize>) -> Result<usize> {
         if slots == 0 || slots > u8::MAX as usize {
             return Err(Error::usage(format!("a backend needs 1 to {} devices, got {slots}", u8::MAX)));
         }
-        if threads == Some(0) {
-            return Err(Error::usage("0 threads cannot compute").hint("leave `threads` out to use every processor"));
+        if let Some(threads) = threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
+            return Err(Error::usage(format!("threads must lie between 1 and {MAX_THREADS}, got {threads}"))
+                .hint("leave `threads` out to use every processor"));
         }
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         Ok((threads.unwrap_or_else(available) / slots).max(1))

@@ -208,7 +208,11 @@ fn mistakes_are_errors() {
     backend.free(buffer);
     assert!(backend.upload(view, &[0; 64]).is_err());
     assert_eq!(CpuBackend::new(0, None).err().unwrap().code(), ErrorCode::Usage);
-    assert_eq!(CpuBackend::new(1, Some(0)).err().unwrap().code(), ErrorCode::Usage);
+    for threads in [0, 1025, usize::MAX] {
+        let error = CpuBackend::new(1, Some(threads)).err().unwrap();
+        assert_eq!(error.code(), ErrorCode::Usage);
+        assert!(error.message().contains(&format!("got {threads}")), "{error}");
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub struct LayerDescription {
 /// The layer table, the exact memory and the counters of a network, without allocating any of it. `workers`: one entry per slot.
 ///
 /// # Errors
-/// As [`Network::new`] and [`Plan::build`].
+/// As [`Network::new`] and [`Plan::build`](crate::plan::Plan::build).
 pub fn describe(spec: NetworkSpec, batch: usize, workers: &[usize]) -> Result<Description> {
     let network = Network::new(spec)?;
     let plans = Plans::build(&network, Placement::new(workers.len())?, batch, 0.9, workers)?;

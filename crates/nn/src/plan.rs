@@ -77,7 +77,7 @@ impl Plan {
     /// Lowers `request.network`. Allocates nothing on a device.
     ///
     /// # Errors
-    /// `ERR_USAGE` where the network cannot be split over the slots, and as [`Network::check_batch`]; the message names the layer.
+    /// `ERR_USAGE` where the network cannot be split over the slots, and as [`check_batch`](crate::network::Network::check_batch); the message names the layer.
     pub fn build(request: &Request<'_>) -> Result<Self> {
         request.network.check_batch(request.batch)?;
         let mut pass = Pass::new(request)?;

@@ -60,6 +60,12 @@ struct Params {
     beta: f32,
 }
 
+impl Params {
+    fn curve(&self) -> Curve {
+        Curve { k: self.k, alpha: self.alpha, beta: self.beta }
+    }
+}
+
 /// Arguments: x, y, scratch ([`scratch_bytes`]).
 struct MapResponseNormForward;
 /// Recomputes s rather than keeping it. Arguments: x, dy, dx, scratch ([`scratch_bytes`]).
@@ -174,7 +180,7 @@ fn sum_planes(p: &Params, before: usize, channels: usize, a: &mut [f32], b: &mut
 #[multiversion(targets("x86_64+avx2"))]
 unsafe fn forward(p: &Params, x: &Plane<'_>, y: &Shared<'_, f32>, start: usize, a: &mut [f32], b: &mut [f32]) {
     sums_of_squares(p, x, a, b);
-    let curve = Curve { k: p.k, alpha: p.alpha, beta: p.beta };
+    let curve = p.curve();
     let paper = p.beta == Curve::PAPER_BETA;
     for (i, sums) in a.chunks_exact(x.channels).enumerate() {
         // SAFETY: the caller's promise; one pixel at a time.
@@ -203,7 +209,7 @@ unsafe fn backward(
     let (channels, size) = (x.channels, p.size as usize);
     let pixel = |i: usize| start + i * p.dx_ld as usize;
     sums_of_squares(p, x, a, b);
-    let curve = Curve { k: p.k, alpha: p.alpha, beta: p.beta };
+    let curve = p.curve();
     let paper = p.beta == Curve::PAPER_BETA;
     // dx = dy s^-beta, a = dy x s^(-beta - 1).
     for (i, sums) in a.chunks_exact_mut(channels).enumerate() {
