@@ -1,5 +1,5 @@
 /** AlexNet in small, for a few thousand photographs and a processor: 64-pixel images, one column. */
-import { conv2d, dropout, he, type LayerSpec, linear, localResponseNorm, maxPool2d, relu, xavier } from '../layers.js';
+import { conv2d, dropout, he, type LayerSpec, linear, localResponseNorm, maxPool2d, relu } from '../layers.js';
 import type { Preset, PresetOptions } from './preset.js';
 
 const DECAY = { weightDecay: 0.0005 };
@@ -12,11 +12,11 @@ export function small({ classes }: PresetOptions): Preset {
   const layers: LayerSpec[] = [
     conv2d('conv1', { outChannels: 48, kernelSize: 7, stride: 2, padding: 2, weightInit: he(), ...DECAY }),
     relu('relu1'),
-    localResponseNorm('lrn1', { k: 1, alpha: 0.05 }),
+    localResponseNorm('lrn1'),
     maxPool2d('pool1'),
     conv2d('conv2', { outChannels: 128, kernelSize: 5, padding: 2, weightInit: he(), ...DECAY }),
     relu('relu2'),
-    localResponseNorm('lrn2', { k: 1, alpha: 0.05 }),
+    localResponseNorm('lrn2'),
     maxPool2d('pool2'),
     conv2d('conv3', { outChannels: 192, kernelSize: 3, padding: 1, weightInit: he(), ...DECAY }),
     relu('relu3'),
@@ -27,22 +27,22 @@ export function small({ classes }: PresetOptions): Preset {
     maxPool2d('pool5'),
     linear('fc6', { outFeatures: 512, weightInit: he(), ...DECAY }),
     relu('relu6'),
-    dropout('drop6', { inverted: true }),
+    dropout('drop6'),
     linear('fc7', { outFeatures: 512, weightInit: he(), ...DECAY }),
     relu('relu7'),
-    dropout('drop7', { inverted: true }),
-    linear('fc8', { outFeatures: classes, weightInit: xavier(), ...DECAY }),
+    dropout('drop7'),
+    linear('fc8', { outFeatures: classes, weightInit: he(), ...DECAY }),
   ];
-  const input = { imageSize: 64, cropSize: 56, flip: true, noiseDivisor: 1, scale: 1 / 64 };
+  const input = { imageSize: 64, cropSize: 56, flip: true, noiseDivisor: 1, scale: 1 / 32 };
   return {
     network: { name: 'small', classes, input, layers },
     recipe: {
-      batch: 64,
+      batch: 32,
       epochs: 40,
       momentum: 0.9,
       lr: 0.01,
       biasLr: 0.02,
-      schedule: { type: 'dexp', factor: 250, steps: 4 },
+      schedule: { type: 'dexp', factor: 50, steps: 4 },
       colourNoise: 0.1,
       augment: true,
     },
