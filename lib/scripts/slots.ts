@@ -1,9 +1,10 @@
 /**
  * The same training on one slot and on two, step by step: the mathematics must not depend on the placement.
  *
- * Every step on two slots begins with the weights and momentum of the one on one slot. Left alone, large networks at large rates part
- * for a reason that has nothing to do with slots: where rounding turns a maximum of a pooling window or the sign of a unit, the
- * gradient jumps, and the next steps amplify that. A rate that differs by 3e-7 does the same to `code2012` on one slot alone.
+ * Each goes its own way. Where only convolutions and linear layers read both towers (`code2012`) the bits are the same. A norm over both
+ * towers (`paper`) sums in another order; large networks at large rates then part, for a reason that has nothing to do with slots:
+ * where rounding turns a maximum of a pooling window or the sign of a unit, the gradient jumps, and the next steps amplify that. For
+ * these, `sameState` begins every step on two slots where the step on one begins.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -33,8 +34,8 @@ export interface SlotsCheck {
   data: string;
   /** Instead of the preset's; the biases keep their ratio to it. */
   lr?: number | undefined;
-  /** Let each go its own way, instead of beginning every step on two slots where the step on one begins. */
-  free?: boolean | undefined;
+  /** Begin every step on two slots where the step on one begins, instead of letting each go its own way. */
+  sameState?: boolean | undefined;
 }
 
 /** How far apart they were after one step. */
@@ -51,7 +52,7 @@ export interface SlotsRow {
 
 /** Trains both side by side and tells of every step. */
 export async function* compareSlots(options: SlotsCheck): AsyncGenerator<SlotsRow> {
-  const { preset: name, batch, steps, seed, data: source, lr, free = false } = options;
+  const { preset: name, batch, steps, seed, data: source, lr, sameState = false } = options;
   const { imageSize } = preset(name, { classes: 2 }).network.input;
   // No more images are looked at than the steps need.
   await using data = await openDataset({ source, imageSize, seed, limit: batch * steps });
@@ -67,7 +68,7 @@ export async function* compareSlots(options: SlotsCheck): AsyncGenerator<SlotsRo
     const two = await make(['cpu', 'cpu']);
     try {
       for (let step = 0; step < steps; step += 1) {
-        if (step > 0 && !free) await copyState(one, two);
+        if (step > 0 && sameState) await copyState(one, two);
         const cursor = { epoch: Math.floor(step / batches), batch: step % batches, step };
         const segment = nextSegment(plan, cursor, 1);
         // One after the other: both want all processors.
@@ -139,7 +140,7 @@ export async function main(): Promise<void> {
     .option('--seed <n>', 'of weights, order, augmentation and dropout', whole(0), 1)
     .option('--lr <rate>', "learning rate instead of the preset's", rate)
     .option('--data <source>', '"generated", a folder, a .tar, or the CIFAR-10 binaries', 'generated')
-    .option('--free', 'let each go its own way, instead of beginning every step from the same state')
+    .option('--same-state', 'begin every step from the same state, instead of letting each go its own way')
     .parse();
   const flags = command.opts<SlotsCheck>();
   const data = flags.data === 'generated' ? flags.data : resolve(flags.data);
@@ -162,7 +163,7 @@ export async function main(): Promise<void> {
   console.log(table(['step', 'loss, 1 slot', '2 slots', 'distance', 'momentum', 'of', 'agree'], lines, 0));
   const good = rows.every(agrees);
   console.log(
-    `\n${flags.preset} at batch ${flags.batch}, ${count(rows.length)} steps${flags.free ? ' of their own' : ''}: one slot and two ` +
+    `\n${flags.preset} at batch ${flags.batch}, ${count(rows.length)} steps${flags.sameState ? ' from the same state' : ''}: one slot and two ` +
       `${good ? `agree to a relative L2 of ${TOLERANCE}` : `DIFFER by more than a relative L2 of ${TOLERANCE}`}`,
   );
   if (!good) process.exitCode = 1;

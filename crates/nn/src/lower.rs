@@ -3,6 +3,7 @@
 //! Nothing here has an address yet. A [`Value`] is a piece of memory whose lifetime the plan derives from the operations that
 //! name it; a [`Tensor`] is a value seen as images, channels last.
 
+use crate::ops;
 use alexnode_core::{
     Shape, SlotId,
     kernel::{Kernel, KernelDef, define},
@@ -228,6 +229,8 @@ pub struct Lower<'b> {
     pub x: Tensor,
     /// The output: `part.channels` channels.
     pub y: Tensor,
+    /// Whether the gradient by `x` is summed column by column, as two slots would ([`by_column`](Self::by_column)).
+    pub(crate) columns: bool,
     /// Whether to apply max(0, .) to the output ([`Layer::fuses_relu`](crate::layers::Layer::fuses_relu)).
     pub fused_relu: bool,
 }
@@ -275,6 +278,21 @@ impl Lower<'_> {
     /// One u32 id per sample of the batch.
     pub fn ids(&self) -> Arg {
         self.builder.whole(self.ids)
+    }
+    /// Issues the gradient by `x`, a sum over output channels, through `issue(cx, dy, weight, dx)`: at once, or, where two slots would share the
+    /// layer out, for the output channels of each column apart, then added. So one slot rounds as two do, and the bits are the same.
+    pub fn by_column(&mut self, dx: Tensor, issue: impl Fn(&mut Self, Tensor, Arg, Tensor)) {
+        let (dy, weight) = (self.dy(), self.weight(0));
+        if !self.columns {
+            return issue(self, dy, weight, dx);
+        }
+        let (channels, bytes) = (dy.shape.c / 2, weight.bytes / 2);
+        let second = self.builder.tensor(self.slot, dx.batch, dx.shape, dx.shape.c, 0, Home::Arena);
+        for (column, sum) in [dx, second].into_iter().enumerate() {
+            let share = Arg { offset: weight.offset + column * bytes, bytes, ..weight };
+            issue(self, dy.channels(column * channels, channels), share, sum);
+        }
+        ops::add(&mut self.builder, self.origin, self.slot, second, dx);
     }
     /// Gives the builder back to the plan.
     pub(crate) fn into_builder(self) -> Builder {

@@ -289,6 +289,15 @@ impl<'a> Pass<'a> {
         let input_is_kept = self.request.mode == Mode::Probe && index == 0;
         self.layer(index).elementwise() && !overwritten_is_needed && !input_is_kept
     }
+    /// Whether one slot sums the gradient by the input of layer `index` as two would: the network has columns, and the layer would read both.
+    fn sums_by_column(&self, index: usize) -> bool {
+        let network = self.request.network;
+        let reads = |i: usize| network.layer(i).reads(2).ok();
+        let has_columns =
+            || (0..network.len()).any(|i| network.parameters_of(i).next().is_some() && reads(i) == Some(Reads::Own));
+        let whole = self.request.placement.towers == 1 && self.request.mode == Mode::Train && index < self.last();
+        whole && network.output(index).c.is_multiple_of(2) && reads(index) == Some(Reads::All) && has_columns()
+    }
     /// Whether the output of layer `index` on `slot` needs room for the channels of both towers.
     fn gathered(&self, index: usize, slot: SlotId) -> bool {
         if index == self.last() || !self.splits(index) || !self.slots(index + 1).any(|s| s == slot) {
@@ -552,6 +561,7 @@ impl<'a> Pass<'a> {
             part: self.part(index, slot),
             x,
             y,
+            columns: self.sums_by_column(index),
             fused_relu: false,
             saved,
             builder: std::mem::take(&mut self.builder),

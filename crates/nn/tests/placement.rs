@@ -3,7 +3,7 @@
 mod common;
 
 use alexnode_core::{BatchSource, ErrorCode};
-use alexnode_nn::{describe::describe, trainer::Trainer};
+use alexnode_nn::{describe::describe, network::NetworkSpec, trainer::Trainer};
 use common::{Noise, network, relative_l2, segment, tensors, trainer};
 use std::sync::atomic::AtomicBool;
 
@@ -38,6 +38,18 @@ fn two_slots_compute_what_one_does() {
         let distance = relative_l2(a, &b);
         assert!(distance <= 1e-4, "{name}: relative L2 {distance:e}");
     }
+}
+
+#[test]
+fn where_only_convolutions_and_linear_layers_cross_the_bits_are_the_same() {
+    let mut spec = serde_json::to_value(network()).unwrap();
+    spec["layers"][9]["groups"] = 2.into(); // a norm over both towers sums its windows in another order
+    let spec: NetworkSpec = serde_json::from_value(spec).unwrap();
+    let [one, two] = [1, 2].map(|slots| {
+        let mut trainer = trainer(spec.clone(), slots, 2, BATCH);
+        (losses(&mut trainer), tensors(&mut trainer))
+    });
+    assert!(one == two);
 }
 
 #[test]

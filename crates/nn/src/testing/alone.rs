@@ -116,6 +116,7 @@ impl<'a> Alone<'a> {
                 part: self.part,
                 x: x_tensor,
                 y: y_tensor,
+                columns: false,
                 fused_relu: self.fused_relu,
             };
             match phase {

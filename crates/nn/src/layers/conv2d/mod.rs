@@ -143,9 +143,11 @@ impl Layer for Conv2d {
             cx.launch::<Conv2dWeightGradient>(params, &[x.arg(), dy.arg(), dw, db, scratch]);
         }
         if let Some(dx) = cx.dx() {
-            let params = self.params(cx, dx, dy, false);
-            let scratch = cx.scratch(pass::data_gradient_scratch(&params, cx.workers));
-            cx.launch::<Conv2dDataGradient>(params, &[dy.arg(), cx.weight(0), dx.arg(), scratch]);
+            cx.by_column(dx, |cx, dy, weight, dx| {
+                let params = self.params(cx, dx, dy, false);
+                let scratch = cx.scratch(pass::data_gradient_scratch(&params, cx.workers));
+                cx.launch::<Conv2dDataGradient>(params, &[dy.arg(), weight, dx.arg(), scratch]);
+            });
         }
     }
 }

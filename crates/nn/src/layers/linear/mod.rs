@@ -142,9 +142,11 @@ impl Layer for Linear {
             cx.launch::<LinearWeightGradient>(params, &[x.arg(), dy.arg(), dw, db, scratch]);
         }
         if let Some(dx) = cx.dx() {
-            let params = Self::params(dx, dy, false);
-            let scratch = cx.scratch(gradient::data_scratch(&params, cx.workers));
-            cx.launch::<LinearDataGradient>(params, &[dy.arg(), cx.weight(0), dx.arg(), scratch]);
+            cx.by_column(dx, |cx, dy, weight, dx| {
+                let params = Self::params(dx, dy, false);
+                let scratch = cx.scratch(gradient::data_scratch(&params, cx.workers));
+                cx.launch::<LinearDataGradient>(params, &[dy.arg(), weight, dx.arg(), scratch]);
+            });
         }
     }
 }
