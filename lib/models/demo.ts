@@ -37,7 +37,7 @@ export function demo({ classes }: PresetOptions): Preset {
     network: { name: 'demo', classes, input, layers },
     recipe: {
       batch: 32,
-      epochs: 12,
+      epochs: 18,
       momentum: 0.9,
       lr: 0.015,
       biasLr: 0.03,
