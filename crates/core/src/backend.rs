@@ -1,7 +1,7 @@
 //! The seam between the plan and a device.
 
 use crate::{
-    device::{BufferId, DeviceName, SlotId, View},
+    device::{BufferId, DeviceName, Engine, SlotId, View},
     error::Result,
     kernel::KernelDef,
 };
@@ -13,8 +13,8 @@ pub struct SlotInfo {
     pub device: DeviceName,
     /// For the banner: "AMD EPYC, 2 threads".
     pub description: String,
-    /// How many tasks run at once; kernels scale their workspace with it, never their results.
-    pub workers: usize,
+    /// What computes there; kernels scale their workspace with it, never their results.
+    pub engine: Engine,
 }
 
 /// A copy of `rows` rows of `row_bytes` bytes, within a slot or between two.

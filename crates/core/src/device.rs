@@ -44,6 +44,61 @@ impl fmt::Display for DeviceName {
     }
 }
 
+/// The arithmetic of the layers that multiply. Everything else, and every sum, is in 32-bit floats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    Fp32,
+    /// Factors are rounded to 10 bits behind the point, on tensor cores (sm_80 and later).
+    Tf32,
+    /// Factors are rounded to 7 bits behind the point, on tensor cores (sm_80 and later).
+    Bf16,
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "fp32" => Ok(Self::Fp32),
+            "tf32" => Ok(Self::Tf32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(Error::usage(format!("unknown precision '{s}'")).hint("one of `fp32`, `tf32` and `bf16`")),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+/// What a CUDA kernel is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Compute capability, times ten: 90 for sm_90.
+    pub compute: u32,
+    /// The arithmetic of the layers that multiply.
+    pub precision: Precision,
+}
+
+/// What computes in a slot, as far as a plan must know: it sizes scratch memory by it, nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Rust bodies on workers, each of which may want scratch memory of its own.
+    Host {
+        /// Tasks that run at once.
+        workers: usize,
+    },
+    /// CUDA kernels.
+    Cuda(Target),
+}
+
 /// One place that computes: an index into the `devices` of a run. The same device may fill two slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotId(pub u8);

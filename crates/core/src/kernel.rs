@@ -1,6 +1,9 @@
 //! One operation on one slot: a `.cu` entry, a Rust body and a `Params` struct that both share.
 
-use crate::host::Host;
+use crate::{
+    device::{Engine, Target},
+    host::Host,
+};
 use bytemuck::Pod;
 use std::{cell::Cell, fmt, marker::PhantomData};
 
@@ -37,6 +40,47 @@ pub trait Kernel: 'static {
     const ACCESS: &'static [Access];
     /// The body that the CPU backend runs. Must not depend on `host.workers()` in its results, nor allocate.
     fn run(params: &Self::Params, args: &Args<'_>, host: &dyn Host);
+    /// Bytes of the argument that is [`Access::Scratch`], where there is one.
+    fn scratch(params: &Self::Params, engine: Engine) -> usize {
+        let _ = (params, engine);
+        0
+    }
+    /// What a CUDA device runs instead: entries of [`SOURCE`](Self::SOURCE), one after the other. Each takes `Params` and then every
+    /// buffer, whether it uses it or not.
+    fn stages(params: &Self::Params, target: &Target) -> Vec<Stage> {
+        let _ = (params, target);
+        Vec::new()
+    }
+}
+
+/// One CUDA kernel among those that make up an operation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    /// The entry: `extern "C" __global__ void entry(Params, pointers ...)`.
+    pub entry: &'static str,
+    /// Macros that the source is compiled with, such as the size of a tile.
+    pub defines: Vec<(&'static str, i32)>,
+    /// Whether a real device gets the parameters as constants of its code: shapes that index arithmetic divides by. Costs a compilation per
+    /// set of parameters.
+    pub constant: bool,
+    /// Blocks in x, y and z.
+    pub grid: [u32; 3],
+    /// Threads of a block, in x.
+    pub threads: u32,
+}
+
+impl Stage {
+    /// Threads of a block where nothing speaks for another number.
+    pub const THREADS: u32 = 256;
+
+    /// `entry` with one thread for each of `items` items; a thread beyond the last has nothing to do.
+    ///
+    /// # Panics
+    /// Where there are more items than a grid has threads.
+    pub fn each(entry: &'static str, items: usize) -> Self {
+        let blocks = u32::try_from(items.div_ceil(Self::THREADS as usize)).expect("a grid of at most 2^32 blocks");
+        Self { entry, defines: Vec::new(), constant: false, grid: [blocks.max(1), 1, 1], threads: Self::THREADS }
+    }
 }
 
 /// A [`Kernel`] as plain data.
@@ -51,6 +95,8 @@ pub struct KernelDef {
     pub params_bytes: usize,
     /// [`Kernel::run`] with its parameters as bytes (8-byte aligned).
     pub body: fn(&[u8], &Args<'_>, &dyn Host),
+    /// [`Kernel::stages`], likewise.
+    pub stages: fn(&[u8], &Target) -> Vec<Stage>,
 }
 
 impl fmt::Debug for KernelDef {
@@ -68,6 +114,7 @@ impl<K: Kernel> Definition<K> {
         access: K::ACCESS,
         params_bytes: size_of::<K::Params>(),
         body: |params, args, host| K::run(bytemuck::from_bytes(params), args, host),
+        stages: |params, target| K::stages(bytemuck::from_bytes(params), target),
     };
     const REF: &'static KernelDef = &Self::DEF;
 }

@@ -25,9 +25,9 @@ pub mod state;
 
 pub use backend::{Backend, Copy2d, Launch, SlotInfo};
 pub use batch::{Batch, BatchSource};
-pub use device::{BufferId, DType, DeviceName, SlotId, View};
+pub use device::{BufferId, DType, DeviceName, Engine, Precision, SlotId, Target, View};
 pub use error::{Error, ErrorCode, Result};
 pub use host::Host;
-pub use kernel::{Access, Args, Kernel, KernelDef};
+pub use kernel::{Access, Args, Kernel, KernelDef, Stage};
 pub use shape::{Shape, Window};
 pub use state::StepState;

@@ -14,7 +14,7 @@ mod slot;
 pub mod workers;
 
 use alexnode_core::{
-    Backend, BufferId, Copy2d, DeviceName, Error, Launch, Result, SlotId, SlotInfo, View, backend::MAX_ARGS,
+    Backend, BufferId, Copy2d, DeviceName, Engine, Error, Launch, Result, SlotId, SlotInfo, View, backend::MAX_ARGS,
     kernel::RawArg,
 };
 use memory::Memory;
@@ -49,7 +49,7 @@ impl CpuBackend {
         let workers = Self::workers(slots, threads)?;
         let plural = if workers == 1 { "" } else { "s" };
         let description = format!("{}, {workers} thread{plural}", memory::processor());
-        let info = SlotInfo { device: DeviceName::Cpu, description, workers };
+        let info = SlotInfo { device: DeviceName::Cpu, description, engine: Engine::Host { workers } };
         let started: Result<Vec<Slot>> = (0..slots).map(|index| Slot::start(index, workers)).collect();
         Ok(Self { slots: started?, infos: vec![info; slots], buffers: Vec::new() })
     }

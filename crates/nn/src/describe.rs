@@ -6,7 +6,7 @@ use crate::{
     plan::Counters,
     resident::{MemoryUse, Plans},
 };
-use alexnode_core::Result;
+use alexnode_core::{Engine, Result};
 use serde::Serialize;
 
 /// A network as [`describe`] tells it.
@@ -42,13 +42,13 @@ pub struct LayerDescription {
     pub macs: u64,
 }
 
-/// The layer table, the exact memory and the counters of a network, without allocating any of it. `workers`: one entry per slot.
+/// The layer table, the exact memory and the counters of a network, without allocating any of it. `engines`: one entry per slot.
 ///
 /// # Errors
 /// As [`Network::new`] and [`Plan::build`](crate::plan::Plan::build).
-pub fn describe(spec: NetworkSpec, batch: usize, workers: &[usize]) -> Result<Description> {
+pub fn describe(spec: NetworkSpec, batch: usize, engines: &[Engine]) -> Result<Description> {
     let network = Network::new(spec)?;
-    let plans = Plans::build(&network, Placement::new(workers.len())?, batch, 0.9, workers)?;
+    let plans = Plans::build(&network, Placement::new(engines.len())?, batch, 0.9, engines)?;
     let layers = (0..network.len())
         .map(|i| {
             let (layer, shape) = (network.layer(i), network.output(i));

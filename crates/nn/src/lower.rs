@@ -5,7 +5,7 @@
 
 use crate::ops;
 use alexnode_core::{
-    Shape, SlotId,
+    Engine, Shape, SlotId,
     kernel::{Kernel, KernelDef, define},
 };
 
@@ -219,8 +219,8 @@ pub struct Lower<'b> {
     pub layer: u32,
     /// Training (dropout drops, pooling remembers) or evaluation.
     pub train: bool,
-    /// Tasks that the slot runs at once: sizes per-worker scratch, nothing else.
-    pub workers: usize,
+    /// What computes in the slot: sizes scratch memory, nothing else.
+    pub engine: Engine,
     /// Channels of the layer's whole input, over all slots.
     pub input_channels: usize,
     /// The output channels computed here.
@@ -266,9 +266,9 @@ impl Lower<'_> {
         self.next_saved += 1;
         self.builder.whole(value)
     }
-    /// Scratch memory for the next launches of this layer.
-    pub fn scratch(&mut self, bytes: usize) -> Arg {
-        let value = self.builder.value(self.slot, bytes, Home::Arena);
+    /// The scratch memory of a launch of `K`.
+    pub fn scratch<K: Kernel>(&mut self, params: &K::Params) -> Arg {
+        let value = self.builder.value(self.slot, K::scratch(params, self.engine), Home::Arena);
         self.builder.whole(value)
     }
     /// The step's state: [`StepState`](alexnode_core::StepState) and the rates.

@@ -218,7 +218,7 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(request: &'a Request<'a>) -> Result<Self> {
         let Request { network, placement, .. } = request;
-        assert_eq!(request.workers.len(), placement.towers, "one entry per slot");
+        assert_eq!(request.engines.len(), placement.towers, "one entry per slot");
         let mut reads = Vec::new();
         for index in 0..network.len() {
             let (layer, channels) = (network.layer(index), network.output(index).c);
@@ -556,7 +556,7 @@ impl<'a> Pass<'a> {
             ids,
             layer: index as u32,
             train: self.training(),
-            workers: self.request.workers[slot.index()],
+            engine: self.request.engines[slot.index()],
             input_channels: network.input(index).c,
             part: self.part(index, slot),
             x,

@@ -1,6 +1,7 @@
 //! What a plan is asked to be.
 
 use crate::{network::Network, placement::Placement};
+use alexnode_core::Engine;
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,6 @@ pub struct Request<'a> {
     pub mode: Mode,
     /// The optimiser's momentum (paper: 0.9).
     pub momentum: f32,
-    /// Tasks that each slot runs at once.
-    pub workers: Vec<usize>,
+    /// What computes in each slot.
+    pub engines: Vec<Engine>,
 }

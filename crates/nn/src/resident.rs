@@ -9,7 +9,7 @@ use crate::{
     plan::{Need, Plan},
     request::{Mode, Request},
 };
-use alexnode_core::{Backend, BufferId, Error, Result, SlotId, StepState, View, state::Totals};
+use alexnode_core::{Backend, BufferId, Engine, Error, Result, SlotId, StepState, View, state::Totals};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -83,7 +83,7 @@ pub struct Plans {
 }
 
 impl Plans {
-    /// Lowers `network` for both. `workers`: one entry per slot.
+    /// Lowers `network` for both. `engines`: one entry per slot.
     ///
     /// # Errors
     /// As [`Plan::build`]; `ERR_USAGE` for an empty batch.
@@ -92,10 +92,10 @@ impl Plans {
         placement: Placement,
         batch: usize,
         momentum: f32,
-        workers: &[usize],
+        engines: &[Engine],
     ) -> Result<Self> {
         let plan =
-            |mode| Plan::build(&Request { network, placement, batch, mode, momentum, workers: workers.to_vec() });
+            |mode| Plan::build(&Request { network, placement, batch, mode, momentum, engines: engines.to_vec() });
         Ok(Self { train: plan(Mode::Train)?, eval: plan(Mode::Eval)? })
     }
     /// Room for both.

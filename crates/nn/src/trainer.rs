@@ -10,7 +10,7 @@ use crate::{
     request::Mode,
     resident::{Kind, Plans, Resident},
 };
-use alexnode_core::{Backend, Batch, BatchSource, Error, ErrorCode, Result, SlotId, StepState, state::Totals};
+use alexnode_core::{Backend, Batch, BatchSource, Engine, Error, ErrorCode, Result, SlotId, StepState, state::Totals};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -120,8 +120,8 @@ impl Trainer {
         let TrainerConfig { network, batch, seed, momentum } = config;
         let network = Network::new(network)?;
         let placement = Placement::new(backend.slots().len())?;
-        let workers: Vec<usize> = backend.slots().iter().map(|slot| slot.workers).collect();
-        let plans = Plans::build(&network, placement, batch, momentum, &workers)?;
+        let engines: Vec<Engine> = backend.slots().iter().map(|slot| slot.engine).collect();
+        let plans = Plans::build(&network, placement, batch, momentum, &engines)?;
         let resident = Resident::new(backend, plans.layout())?;
         let bind = |plan: &Plan| plan.bind(resident.arenas(), &|slot, what| resident.view(slot, what));
         let (train, eval) = (bind(&plans.train), bind(&plans.eval));

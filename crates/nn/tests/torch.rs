@@ -2,7 +2,7 @@
 //! (fixtures/make_fixtures.py).
 
 use alexnode_core::{Shape, StepState, kernel::define, state::Totals};
-use alexnode_cpu::{CpuBackend, Workers};
+use alexnode_cpu::CpuBackend;
 use alexnode_nn::{
     layers::LayerSpec,
     loss::{LossParams, SoftmaxCrossEntropyEval, SoftmaxCrossEntropyTrain},
@@ -115,7 +115,7 @@ fn softmax_cross_entropy() {
                 bytemuck::bytes_of_mut(&mut totals),
                 bytemuck::cast_slice_mut(&mut out),
             ];
-            run_kernel(kernel, params, buffers, &Workers::new(2).unwrap());
+            run_kernel(kernel, params, buffers, &mut CpuBackend::new(1, Some(2)).unwrap());
             compare(&format!("{name}: {}", kernel.name), &out, &wide(want), RTOL, 1e-8);
             let loss = case["loss"].as_f64().unwrap() * valid as f64;
             assert!((totals.loss - loss).abs() < 1e-6 * loss, "{name}: {totals:?}, loss {loss}");
@@ -142,7 +142,7 @@ fn sgd() {
                 bytemuck::cast_slice_mut(&mut velocity),
                 &mut state,
             ];
-            run_kernel(define::<Sgd>(), params, buffers, &Workers::new(1).unwrap());
+            run_kernel(define::<Sgd>(), params, buffers, &mut CpuBackend::new(1, Some(1)).unwrap());
             compare(&format!("weight after step {step}"), &weight, &wide(&update["weight"]), 1e-6, 1e-6);
             compare(&format!("velocity after step {step}"), &velocity, &wide(&update["velocity"]), 1e-6, 1e-6);
         }

@@ -1,6 +1,6 @@
 //! From the names of devices to a backend: the one place that knows which backends this build has.
 
-use alexnode_core::{Backend, DeviceName, Error, Result};
+use alexnode_core::{Backend, DeviceName, Engine, Error, Result};
 use alexnode_cpu::CpuBackend;
 use serde::Serialize;
 
@@ -37,13 +37,13 @@ fn parse(names: &[String]) -> Result<Vec<DeviceName>> {
     }
 }
 
-/// Workers of each of the named devices; what a plan needs to know of them.
+/// What computes on each of the named devices, as far as a plan must know.
 ///
 /// # Errors
 /// As [`open`].
-pub fn workers(names: &[String], threads: Option<usize>) -> Result<Vec<usize>> {
+pub fn engines(names: &[String], threads: Option<usize>) -> Result<Vec<Engine>> {
     let slots = parse(names)?.len();
-    Ok(vec![CpuBackend::workers(slots, threads)?; slots])
+    Ok(vec![Engine::Host { workers: CpuBackend::workers(slots, threads)? }; slots])
 }
 
 /// A backend with one slot per name. `threads` are shared by the slots on the processor; default: all that the process may use.

@@ -48,7 +48,7 @@ struct DeviceMemory<'a> {
 pub fn describe_network(env: Env, request: String) -> napi::Result<String> {
     answer(env, || {
         let Request { network, batch, devices, threads } = parse("describeNetwork", &request)?;
-        let description = describe(network, batch, &devices::workers(&devices, threads)?)?;
+        let description = describe(network, batch, &devices::engines(&devices, threads)?)?;
         let memory = devices.iter().zip(&description.memory);
         let memory = memory.map(|(device, memory)| DeviceMemory { device, memory }).collect();
         json(&Described { network: &description, memory })

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::lower::{Lower, Tensor};
 use alexnode_core::{
-    Result, Shape,
+    Engine, Result, Shape,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -120,6 +120,12 @@ impl Kernel for MapResponseNormForward {
     const NAME: &'static str = "map_response_norm_forward";
     const SOURCE: &'static str = "map_response_norm.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::Write, Access::Scratch];
+    fn scratch(p: &Params, engine: Engine) -> usize {
+        match engine {
+            Engine::Host { workers } => scratch_bytes((p.h * p.w) as usize, workers),
+            Engine::Cuda(_) => 0,
+        }
+    }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let x = args.read::<f32>(0);
         let y = Shared::new(args.write::<f32>(1));
@@ -138,6 +144,12 @@ impl Kernel for MapResponseNormBackward {
     const NAME: &'static str = "map_response_norm_backward";
     const SOURCE: &'static str = "map_response_norm.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write, Access::Scratch];
+    fn scratch(p: &Params, engine: Engine) -> usize {
+        match engine {
+            Engine::Host { workers } => scratch_bytes((p.h * p.w) as usize, workers),
+            Engine::Cuda(_) => 0,
+        }
+    }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (x, dy) = (args.read::<f32>(0), args.read::<f32>(1));
         let dx = Shared::new(args.write::<f32>(2));
@@ -268,14 +280,15 @@ impl Layer for MapResponseNorm {
     }
     fn forward(&self, cx: &mut Lower<'_>) {
         let (x, y) = (cx.x, cx.y);
-        let scratch = cx.scratch(scratch_bytes(x.shape.pixels(), cx.workers));
-        cx.launch::<MapResponseNormForward>(self.params(&x, y.ld, 0), &[x.arg(), y.arg(), scratch]);
+        let params = self.params(&x, y.ld, 0);
+        let scratch = cx.scratch::<MapResponseNormForward>(&params);
+        cx.launch::<MapResponseNormForward>(params, &[x.arg(), y.arg(), scratch]);
     }
     fn backward(&self, cx: &mut Lower<'_>) {
         let Some(dx) = cx.dx() else { return };
         let (x, dy) = (cx.x, cx.dy());
-        let scratch = cx.scratch(scratch_bytes(x.shape.pixels(), cx.workers));
-        let args = [x.arg(), dy.arg(), dx.arg(), scratch];
-        cx.launch::<MapResponseNormBackward>(self.params(&x, dy.ld, dx.ld), &args);
+        let params = self.params(&x, dy.ld, dx.ld);
+        let scratch = cx.scratch::<MapResponseNormBackward>(&params);
+        cx.launch::<MapResponseNormBackward>(params, &[x.arg(), dy.arg(), dx.arg(), scratch]);
     }
 }

@@ -1,14 +1,11 @@
-//! Runs one layer's kernels without a plan: any strides, any share of the channels, any host. Everything that the kernels may not
+//! Runs one layer's kernels without a plan: any strides, any share of the channels, any backend. Everything that the kernels may not
 //! touch is poisoned and looked at afterwards.
 
 use crate::{
     layers::Layer,
     lower::{Builder, DraftKind, Home, Lower, Origin, Part, Phase, Tensor, Value},
 };
-use alexnode_core::{
-    Host, Shape, SlotId, StepState,
-    kernel::{Args, KernelDef, RawArg},
-};
+use alexnode_core::{Backend, KernelDef, Launch, Shape, SlotId, StepState, View};
 
 /// All bits set: a NaN, so that whatever is read but not written shows.
 const POISON: u8 = 0xff;
@@ -75,11 +72,12 @@ impl<'a> Alone<'a> {
         }
     }
 
-    /// Forward from `x`, then, in training, backward from `dy`.
+    /// Forward from `x`, then, in training, backward from `dy`, on slot 0 of `backend`.
     ///
     /// # Panics
     /// Where a kernel writes between the pixels of its output.
-    pub fn run(&self, x: &[f32], dy: &[f32], host: &dyn Host) -> Passes {
+    pub fn run(&self, x: &[f32], dy: &[f32], backend: &mut dyn Backend) -> Passes {
+        let engine = backend.slots()[0].engine;
         let mut builder = Builder::default();
         let slot = SlotId(0);
         let mut tensor =
@@ -111,7 +109,7 @@ impl<'a> Alone<'a> {
                 ids,
                 layer: self.index,
                 train: self.train,
-                workers: host.workers(),
+                engine,
                 input_channels: self.input.c,
                 part: self.part,
                 x: x_tensor,
@@ -126,118 +124,107 @@ impl<'a> Alone<'a> {
             }
             builder = cx.into_builder();
         }
-        let mut memory = Memory::new(&builder);
+        let mut memory = Memory::new(backend, builder.values.iter().map(|value| value.bytes));
         memory.write(x_tensor, x);
-        memory.bytes(state).copy_from_slice(bytemuck::bytes_of(&self.state));
-        memory.bytes(ids).copy_from_slice(bytemuck::cast_slice(&self.ids));
+        memory.set(memory.whole(state), bytemuck::bytes_of(&self.state));
+        memory.set(memory.whole(ids), bytemuck::cast_slice(&self.ids));
         for (value, values) in weights.iter().zip(&self.parameters) {
-            memory.bytes(*value).copy_from_slice(bytemuck::cast_slice(values));
+            memory.set(memory.whole(*value), bytemuck::cast_slice(values));
         }
         if self.train {
             memory.write(dy_tensor, dy);
         }
         // An elementwise layer changes x and dy themselves, so the passes take their results away in time.
         for draft in builder.drafts.iter().filter(|draft| draft.origin.phase == Phase::Forward) {
-            memory.launch(&draft.kind, host);
+            memory.launch(&draft.kind);
         }
         let y = memory.read(y_tensor);
         for draft in builder.drafts.iter().filter(|draft| draft.origin.phase == Phase::Backward) {
-            memory.launch(&draft.kind, host);
+            memory.launch(&draft.kind);
         }
         if !self.train {
             return Passes { y, dx: Vec::new(), gradients: Vec::new() };
         }
-        let gradients = gradients.iter().map(|value| bytemuck::cast_slice(memory.bytes(*value)).to_vec()).collect();
+        let gradients = gradients.iter().map(|value| memory.floats(memory.whole(*value))).collect();
         Passes { y, dx: memory.read(dx_tensor), gradients }
     }
 }
 
-/// Runs kernel `kernel` on `buffers`; each is copied in and, where the kernel writes it, back.
+/// Runs kernel `kernel` on `buffers`, on slot 0 of `backend`; each is copied in and, where the kernel writes it, back.
 ///
 /// # Panics
-/// Where number, length or kind of the arguments do not suit the kernel.
-pub fn run_kernel<P: bytemuck::Pod>(kernel: &'static KernelDef, params: P, buffers: &mut [&mut [u8]], host: &dyn Host) {
-    let mut memory = Memory(buffers.iter().map(|bytes| Block::new(bytes.len(), bytes)).collect());
-    memory.run(kernel, bytemuck::bytes_of(&params), (0..buffers.len()).map(|i| (i, 0, buffers[i].len())), host);
+/// Where number, length or kind of the arguments do not suit the kernel, or the device fails.
+pub fn run_kernel<P: bytemuck::Pod>(
+    kernel: &'static KernelDef,
+    params: P,
+    buffers: &mut [&mut [u8]],
+    backend: &mut dyn Backend,
+) {
+    let mut memory = Memory::new(backend, buffers.iter().map(|bytes| bytes.len()));
+    let views = memory.buffers.clone();
+    for (view, bytes) in views.iter().zip(buffers.iter()) {
+        memory.set(*view, bytes);
+    }
+    memory.run(kernel, bytemuck::bytes_of(&params), &views);
     for (i, bytes) in buffers.iter_mut().enumerate().filter(|(i, _)| kernel.access[*i].writes()) {
-        bytes.copy_from_slice(memory.0[i].bytes());
+        bytes.copy_from_slice(&memory.get(views[i]));
     }
 }
 
-/// Memory aligned as far as kernels may rely on it.
-struct Block {
-    words: Vec<u64>,
-    bytes: usize,
+/// One buffer per value, on slot 0.
+struct Memory<'a> {
+    backend: &'a mut dyn Backend,
+    buffers: Vec<View>,
 }
 
-impl Block {
-    /// `bytes` bytes, of which the first are given.
-    fn new(bytes: usize, first: &[u8]) -> Self {
-        let mut block = Self { words: vec![u64::from_ne_bytes([POISON; 8]); bytes.div_ceil(8)], bytes };
-        block.bytes()[..first.len()].copy_from_slice(first);
-        block
-    }
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.bytes]
-    }
-}
-
-/// One block per value.
-struct Memory(Vec<Block>);
-
-impl Memory {
-    fn new(builder: &Builder) -> Self {
-        Self(builder.values.iter().map(|value| Block::new(value.bytes, &[])).collect())
-    }
-    fn bytes(&mut self, value: Value) -> &mut [u8] {
-        self.0[value.0 as usize].bytes()
-    }
-    fn launch(&mut self, kind: &DraftKind, host: &dyn Host) {
-        let DraftKind::Launch { kernel, params, args, .. } = kind else { panic!("a layer issues launches only") };
-        self.run(kernel, params, args.iter().map(|arg| (arg.value.0 as usize, arg.offset, arg.bytes)), host);
-    }
-    /// `args`: block, offset, length.
-    fn run(
-        &mut self,
-        kernel: &'static KernelDef,
-        params: &[u8],
-        args: impl Iterator<Item = (usize, usize, usize)>,
-        host: &dyn Host,
-    ) {
-        let raw: Vec<RawArg> = args
-            .map(|(block, offset, bytes)| {
-                let pointer = self.0[block].bytes()[offset..offset + bytes].as_mut_ptr();
-                RawArg { pointer, bytes }
-            })
-            .collect();
-        assert_eq!(params.len(), kernel.params_bytes, "{}: size of Params", kernel.name);
-        for (i, a) in raw.iter().enumerate() {
-            for (j, b) in raw.iter().enumerate() {
-                let (start, end) = (a.pointer as usize, a.pointer as usize + a.bytes);
-                let apart = end <= b.pointer as usize || b.pointer as usize + b.bytes <= start;
-                assert!(
-                    i == j || apart || !kernel.access[i].writes(),
-                    "{}: arguments {i} and {j} overlap",
-                    kernel.name
-                );
-            }
+impl<'a> Memory<'a> {
+    /// Poisoned buffers of `bytes`.
+    fn new(backend: &'a mut dyn Backend, bytes: impl Iterator<Item = usize>) -> Self {
+        let mut memory = Self { backend, buffers: Vec::new() };
+        for bytes in bytes {
+            let buffer = memory.backend.alloc(SlotId(0), bytes).expect("memory for a test");
+            let view = View { buffer, offset: 0, bytes };
+            memory.buffers.push(view);
+            memory.set(view, &vec![POISON; bytes]);
         }
-        let mut aligned = Block::new(params.len(), params);
-        // SAFETY: the pointers were made from this memory, exclusively borrowed during the launch; written ones are disjoint.
-        let args = unsafe { Args::new(&raw, kernel.access) };
-        (kernel.body)(aligned.bytes(), &args, host);
+        memory
+    }
+    fn whole(&self, value: Value) -> View {
+        self.buffers[value.0 as usize]
+    }
+    fn set(&mut self, view: View, bytes: &[u8]) {
+        self.backend.upload(view, bytes).unwrap_or_else(|error| panic!("upload: {error}"));
+    }
+    fn get(&mut self, view: View) -> Vec<u8> {
+        let mut bytes = vec![0; view.bytes];
+        self.backend.download(view, &mut bytes).unwrap_or_else(|error| panic!("{error}"));
+        bytes
+    }
+    fn floats(&mut self, view: View) -> Vec<f32> {
+        self.get(view).chunks_exact(4).map(bytemuck::pod_read_unaligned).collect()
+    }
+    fn run(&mut self, kernel: &'static KernelDef, params: &[u8], args: &[View]) {
+        let launch = Launch::new(kernel, params, args);
+        self.backend.launch(SlotId(0), &launch).unwrap_or_else(|error| panic!("{}: {error}", kernel.name));
+    }
+    fn launch(&mut self, kind: &DraftKind) {
+        let DraftKind::Launch { kernel, params, args, .. } = kind else { panic!("a layer issues launches only") };
+        let views: Vec<View> = args.iter().map(|arg| self.whole(arg.value).slice(arg.offset, arg.bytes)).collect();
+        self.run(kernel, params, &views);
     }
     /// Puts dense elements into `tensor`.
     fn write(&mut self, tensor: Tensor, dense: &[f32]) {
         assert_eq!(dense.len(), tensor.rows() * tensor.shape.c);
-        let data: &mut [f32] = bytemuck::cast_slice_mut(self.bytes(tensor.value));
+        let view = self.whole(tensor.value);
+        let mut data = self.floats(view);
         for (row, dense) in dense.chunks_exact(tensor.shape.c).enumerate() {
             data[tensor.offset + row * tensor.ld..][..dense.len()].copy_from_slice(dense);
         }
+        self.set(view, bytemuck::cast_slice(&data));
     }
     /// The dense elements of `tensor`; what lies between must still be poison.
     fn read(&mut self, tensor: Tensor) -> Vec<f32> {
-        let data: &mut [f32] = bytemuck::cast_slice_mut(self.bytes(tensor.value));
+        let data = self.floats(self.whole(tensor.value));
         let mut dense = Vec::new();
         for (row, pixel) in data[..tensor.rows() * tensor.ld].chunks_exact(tensor.ld).enumerate() {
             for (i, v) in pixel.iter().enumerate() {
@@ -249,5 +236,13 @@ impl Memory {
             }
         }
         dense
+    }
+}
+
+impl Drop for Memory<'_> {
+    fn drop(&mut self) {
+        for view in &self.buffers {
+            self.backend.free(view.buffer);
+        }
     }
 }

@@ -41,10 +41,10 @@ impl Probe {
     /// As [`Network::headless`] and [`Resident::new`].
     pub fn new(layers: Vec<LayerSpec>, input: Shape, batch: usize, backend: Box<dyn Backend>) -> Result<Self> {
         let network = Network::headless(layers, input)?;
-        let workers = vec![backend.slots()[0].workers];
+        let engines = vec![backend.slots()[0].engine];
         let placement = Placement::new(1)?;
         let plan =
-            Plan::build(&Request { network: &network, placement, batch, mode: Mode::Probe, momentum: 0.0, workers })?;
+            Plan::build(&Request { network: &network, placement, batch, mode: Mode::Probe, momentum: 0.0, engines })?;
         let resident = Resident::new(backend, Layout::new(&[&plan]))?;
         let ops = plan.bind(resident.arenas(), &|slot, what| resident.view(slot, what));
         let mut probe = Self { network, plan, resident, ops, batch };

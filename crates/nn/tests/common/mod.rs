@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use alexnode_core::{
-    Batch, BatchSource, Result,
+    Batch, BatchSource, Engine, Result,
     rng::{Purpose, Stream},
 };
 use alexnode_cpu::CpuBackend;
@@ -108,3 +108,6 @@ pub fn relative_l2(a: &[f32], b: &[f32]) -> f64 {
     let difference = square(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
     (difference / square(&mut b.iter().map(|b| f64::from(*b))).max(1e-30)).sqrt()
 }
+
+/// Two slots on the processor with a worker each, as a plan on paper wants them.
+pub const HOST: [Engine; 2] = [Engine::Host { workers: 1 }; 2];

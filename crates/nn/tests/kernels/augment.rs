@@ -1,6 +1,5 @@
-use crate::bits;
+use crate::{bits, processor};
 use alexnode_core::{StepState, kernel::define};
-use alexnode_cpu::Workers;
 use alexnode_nn::{
     augment::{Augment, AugmentParams, Crop, colour_noise, random_crop, view},
     testing::{Rng, alone::run_kernel, compare},
@@ -59,7 +58,7 @@ impl Input {
         ];
         let mut buffers: Vec<&mut [u8]> = read.iter_mut().map(Vec::as_mut_slice).collect();
         buffers.push(bytemuck::cast_slice_mut(&mut out));
-        run_kernel(define::<Augment>(), self.params, &mut buffers, &Workers::new(workers).unwrap());
+        run_kernel(define::<Augment>(), self.params, &mut buffers, &mut processor(workers));
         out
     }
     /// Image `n` through `crop`, plus `noise`, times `factor`.

@@ -1,6 +1,5 @@
-use crate::{agree, name};
+use crate::{agree, name, processor};
 use alexnode_core::Shape;
-use alexnode_cpu::Workers;
 use alexnode_nn::{
     layers::{Init, Layer, conv2d::Conv2d, linear::Linear, local2d::Local2d},
     testing::{Rng, alone::Alone, compare, conv::Convolution, largest, wide},
@@ -137,7 +136,7 @@ fn a_relu_at_the_end_lets_a_nan_through() {
         let mut alone = Alone::new(layer, 1, Shape::vector(1));
         alone.parameters = vec![vec![1.0, -1.0, f32::NAN], vec![0.0; 3]];
         alone.fused_relu = true;
-        let y = alone.run(&[2.0], &[1.0; 3], &Workers::new(1).unwrap()).y;
+        let y = alone.run(&[2.0], &[1.0; 3], &mut processor(1)).y;
         assert!(y[..2] == [2.0, 0.0] && y[2].is_nan(), "{}: {y:?}", layer.kind());
     }
 }

@@ -1,6 +1,5 @@
-use crate::bits;
+use crate::{bits, processor};
 use alexnode_core::{Kernel, StepState, kernel::define, state::Totals};
-use alexnode_cpu::Workers;
 use alexnode_nn::{
     loss::{LossParams, SoftmaxCrossEntropyEval, SoftmaxCrossEntropyTrain},
     testing::{Rng, alone::run_kernel, compare, numeric_gradient, reference, wide},
@@ -46,7 +45,7 @@ impl Batch {
             bytemuck::bytes_of_mut(&mut self.totals),
             bytemuck::cast_slice_mut(&mut self.out),
         ];
-        run_kernel(define::<K>(), params, buffers, &Workers::new(2).unwrap());
+        run_kernel(define::<K>(), params, buffers, &mut processor(2));
         self.state = StepState::of(&state);
         assert_eq!(state[64..], [7; 8]);
     }

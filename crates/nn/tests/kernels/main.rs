@@ -8,11 +8,16 @@ mod pointwise;
 mod pooling;
 mod sgd;
 
-use alexnode_cpu::Workers;
+use alexnode_cpu::CpuBackend;
 use alexnode_nn::testing::{
     alone::{Alone, Passes},
     compare, wide,
 };
+
+/// The processor with `workers` workers.
+fn processor(workers: usize) -> CpuBackend {
+    CpuBackend::new(1, Some(workers)).unwrap()
+}
 
 /// Runs `alone` with several gaps and numbers of workers: the bits must be the same.
 fn agree(alone: &mut Alone<'_>, x: &[f32], dy: &[f32]) -> Passes {
@@ -21,7 +26,7 @@ fn agree(alone: &mut Alone<'_>, x: &[f32], dy: &[f32]) -> Passes {
     for (gaps, workers) in [([0, 0], 1), ([5, 3], 2), ([0, 16], 3), ([7, 0], 5)] {
         // Elementwise layers work in place: one tensor, one gap.
         alone.gaps = gaps;
-        let passes = alone.run(x, dy, &Workers::new(workers).unwrap());
+        let passes = alone.run(x, dy, &mut processor(workers));
         let Some(first) = &first else {
             first = Some(passes);
             continue;
@@ -87,7 +92,7 @@ fn gradients_are_added_between_gaps() {
         let params = AddParams { rows: rows as i32, c: c as i32, dst_ld: dst_ld as i32, src_ld: src_ld as i32 };
         let mut read = bytemuck::cast_slice(&src).to_vec();
         let buffers: &mut [&mut [u8]] = &mut [bytemuck::cast_slice_mut(&mut dst), &mut read];
-        run_kernel(define::<Add>(), params, buffers, &Workers::new(3).unwrap());
+        run_kernel(define::<Add>(), params, buffers, &mut processor(3));
         compare("sum", &dst, &want, 1e-6, 1e-7);
     }
 }

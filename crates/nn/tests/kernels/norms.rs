@@ -1,6 +1,5 @@
-use crate::{channels, check, sum};
+use crate::{channels, check, processor, sum};
 use alexnode_core::Shape;
-use alexnode_cpu::Workers;
 use alexnode_nn::{
     layers::{Layer, Reads, local_response_norm::LocalResponseNorm, map_response_norm::MapResponseNorm},
     lower::Part,
@@ -79,7 +78,7 @@ fn two_towers_share_one_group() {
         let (x, dy) = (rng.normals(batch * shape.len(), 2.0), rng.normals(batch * shape.len(), 1.0));
         let norm = reference(size, 2.0, 0.7 / size as f32, 0.75);
         let (y, dx) = norm.across(&wide(&x), &wide(&dy), c, 1);
-        let whole = Alone::new(&layer, batch, shape).run(&x, &dy, &Workers::new(1).unwrap());
+        let whole = Alone::new(&layer, batch, shape).run(&x, &dy, &mut processor(1));
         let mut gradients = Vec::new();
         for (start, count) in [(0, cut), (cut, c - cut)] {
             let mut tower = Alone::new(&layer, batch, shape);
@@ -108,12 +107,12 @@ fn two_towers_hold_a_group_each() {
     assert_eq!(layer.reads(2).unwrap(), Reads::Own);
     let mut rng = Rng::new(5);
     let (x, dy) = (rng.normals(batch * shape.len(), 2.0), rng.normals(batch * shape.len(), 1.0));
-    let whole = Alone::new(&layer, batch, shape).run(&x, &dy, &Workers::new(2).unwrap());
+    let whole = Alone::new(&layer, batch, shape).run(&x, &dy, &mut processor(2));
     for start in [0, 10] {
         let mut tower = Alone::new(&layer, batch, shape);
         tower.input = shape.with_channels(10);
         tower.part = Part { start, channels: 10, total: 20 };
-        let passes = tower.run(&channels(&x, 20, start, 10), &channels(&dy, 20, start, 10), &Workers::new(1).unwrap());
+        let passes = tower.run(&channels(&x, 20, start, 10), &channels(&dy, 20, start, 10), &mut processor(1));
         assert_eq!(passes.y, channels(&whole.y, 20, start, 10));
         assert_eq!(passes.dx, channels(&whole.dx, 20, start, 10));
     }
@@ -124,15 +123,15 @@ fn two_towers_hold_a_group_each() {
 #[test]
 fn closed_forms_across_channels() {
     let paper = |alpha_divided_by_size| LocalResponseNorm { alpha: 1e-4, alpha_divided_by_size, ..across(5, 0.75, 1) };
-    let host = Workers::new(1).unwrap();
+    let host = &mut processor(1);
     let (shape, dy) = (Shape::vector(9), vec![3.0; 9]);
     let layer = paper(true);
-    let at_zero = Alone::new(&layer, 1, shape).run(&[0.0; 9], &dy, &host);
+    let at_zero = Alone::new(&layer, 1, shape).run(&[0.0; 9], &dy, host);
     compare("gradient at 0", &at_zero.dx, &[3.0 * 0.594_603_557_5; 9], 1e-6, 0.0);
     for (divided, coefficient) in [(true, 1e-4), (false, 5e-4)] {
         let c = 100.0f64;
         let layer = paper(divided);
-        let y = Alone::new(&layer, 1, shape).run(&[c as f32; 9], &dy, &host).y;
+        let y = Alone::new(&layer, 1, shape).run(&[c as f32; 9], &dy, host).y;
         compare("inner channels", &y[2..7], &[c * (2.0 + coefficient * c * c).powf(-0.75); 5], 1e-6, 0.0);
         let edge = c * (2.0 + coefficient * 3.0 / 5.0 * c * c).powf(-0.75);
         compare("edge channels", &[y[0], y[8]], &[edge; 2], 1e-6, 0.0);
@@ -164,11 +163,11 @@ fn within_maps() {
 fn closed_forms_within_maps() {
     let layer = MapResponseNorm { alpha: 1e-3, ..within(5, 0.75) };
     let (shape, c) = (Shape::new(7, 7, 2), 30.0f64);
-    let y = Alone::new(&layer, 1, shape).run(&[c as f32; 98], &[1.0; 98], &Workers::new(1).unwrap()).y;
+    let y = Alone::new(&layer, 1, shape).run(&[c as f32; 98], &[1.0; 98], &mut processor(1)).y;
     let want = |pixels: f64| c * (1.0 + 1e-3 / 25.0 * pixels * c * c).powf(-0.75);
     compare("middle", &y[48..50], &[want(25.0); 2], 1e-6, 0.0);
     compare("corners", &[y[0], y[13], y[84], y[97]], &[want(9.0); 4], 1e-6, 0.0);
     let layer = MapResponseNorm { alpha_divided_by_size: false, ..layer };
-    let y = Alone::new(&layer, 1, shape).run(&[c as f32; 98], &[1.0; 98], &Workers::new(1).unwrap()).y;
+    let y = Alone::new(&layer, 1, shape).run(&[c as f32; 98], &[1.0; 98], &mut processor(1)).y;
     compare("literal alpha", &y[48..50], &[c * (1.0 + 25e-3 * c * c).powf(-0.75); 2], 1e-6, 0.0);
 }

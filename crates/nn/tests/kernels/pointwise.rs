@@ -1,6 +1,5 @@
-use crate::{bits, channels, check};
+use crate::{bits, channels, check, processor};
 use alexnode_core::{Shape, StepState};
-use alexnode_cpu::Workers;
 use alexnode_nn::{
     layers::{dropout::Dropout, relu::Relu, tanh::Tanh},
     lower::Part,
@@ -48,7 +47,7 @@ fn references_are_differentiable_functions() {
 #[test]
 fn relu_lets_a_nan_through() {
     let relu = Relu { name: "relu1".into() };
-    let y = Alone::new(&relu, 1, Shape::vector(3)).run(&[f32::NAN, -1.0, -0.0], &[1.0; 3], &Workers::new(1).unwrap()).y;
+    let y = Alone::new(&relu, 1, Shape::vector(3)).run(&[f32::NAN, -1.0, -0.0], &[1.0; 3], &mut processor(1)).y;
     assert!(y[0].is_nan());
     assert_eq!(bits(&y[1..]), [0, 0]);
 }
@@ -97,7 +96,7 @@ fn two_towers_drop_the_same() {
             let mut alone = Alone::new(&layer, 2, shape);
             (alone.part, alone.input, alone.state) = (part, shape.with_channels(part.channels), state(9, 1));
             let x = channels(&x, shape.c, part.start, part.channels);
-            alone.run(&x, &x, &Workers::new(2).unwrap()).y
+            alone.run(&x, &x, &mut processor(2)).y
         };
         let whole = run(Part { start: 0, channels: shape.c, total: shape.c });
         for (start, count) in [(0, cut), (cut, shape.c - cut)] {
@@ -115,7 +114,7 @@ fn dropout_drops_its_share_and_anew_each_time() {
         let layer = dropout(p, false);
         let mut alone = Alone::new(&layer, 1, shape);
         (alone.state, alone.index, alone.ids) = (state(1, epoch), index, vec![id]);
-        alone.run(&x, &x, &Workers::new(1).unwrap()).y
+        alone.run(&x, &x, &mut processor(1)).y
     };
     for p in [0.1, 0.5, 0.8] {
         let dropped = run(p, 0, 0, 0).iter().filter(|v| **v == 0.0).count() as f32 / shape.len() as f32;

@@ -1,6 +1,5 @@
-use crate::{bits, check};
+use crate::{bits, check, processor};
 use alexnode_core::{ErrorCode, Shape, Window};
-use alexnode_cpu::Workers;
 use alexnode_nn::{
     layers::{Layer, avg_pool2d::AvgPool2d, max_pool2d::MaxPool2d},
     testing::{Rng, alone::Alone, numeric_gradient, reference, wide},
@@ -85,7 +84,7 @@ fn means_divide_by_what_is_inside() {
         let layer = avg_layer(window);
         let outputs = batch * layer.output(input).unwrap().len();
         let x = vec![3.0; batch * input.len()];
-        let y = Alone::new(&layer, batch, input).run(&x, &vec![0.0; outputs], &Workers::new(1).unwrap()).y;
+        let y = Alone::new(&layer, batch, input).run(&x, &vec![0.0; outputs], &mut processor(1)).y;
         assert_eq!(y, vec![3.0; outputs]);
     }
 }
@@ -94,7 +93,7 @@ fn means_divide_by_what_is_inside() {
 fn of_equal_elements_the_first_gets_the_gradient() {
     let layer = max_layer(Window { size: 3, stride: 2, padding: 0, ceil: true });
     let input = Shape::new(3, 3, 1);
-    let passes = Alone::new(&layer, 1, input).run(&[0.0; 9], &[1.0], &Workers::new(1).unwrap());
+    let passes = Alone::new(&layer, 1, input).run(&[0.0; 9], &[1.0], &mut processor(1));
     assert_eq!(passes.dx, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
 }
 
@@ -104,7 +103,7 @@ fn a_nan_is_not_swallowed() {
     for place in 0..4 {
         let mut x = [1.0, 5.0, 2.0, 3.0];
         x[place] = f32::NAN;
-        let passes = Alone::new(&layer, 1, Shape::new(2, 2, 1)).run(&x, &[1.0], &Workers::new(1).unwrap());
+        let passes = Alone::new(&layer, 1, Shape::new(2, 2, 1)).run(&x, &[1.0], &mut processor(1));
         assert!(passes.y[0].is_nan(), "{place}");
         assert_eq!(passes.dx[place], 1.0);
     }
@@ -118,7 +117,7 @@ fn the_largest_window() {
     for place in [0, 17, 255] {
         let mut x = [0.0; 256];
         x[place] = 1.0;
-        let passes = Alone::new(&layer, 1, input).run(&x, &[2.0], &Workers::new(1).unwrap());
+        let passes = Alone::new(&layer, 1, input).run(&x, &[2.0], &mut processor(1));
         assert_eq!((passes.y[0], passes.dx[place]), (1.0, 2.0));
     }
     let error = max_layer(Window { size: 17, stride: 17, padding: 0, ceil: true }).output(Shape::new(17, 17, 1));

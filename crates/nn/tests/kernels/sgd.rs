@@ -1,6 +1,5 @@
-use crate::bits;
+use crate::{bits, processor};
 use alexnode_core::{StepState, kernel::define};
-use alexnode_cpu::Workers;
 use alexnode_nn::{
     sgd::{Sgd, SgdParams},
     testing::{Rng, alone::run_kernel, compare, wide},
@@ -23,7 +22,7 @@ fn update(tensor: &mut Tensor, gradient: &[f32], lr: f32, diverged: u32, workers
         &mut state,
     ];
     let params = SgdParams { rate: 1, momentum: 0.9, decay: 0.0005 };
-    run_kernel(define::<Sgd>(), params, buffers, &Workers::new(workers).unwrap());
+    run_kernel(define::<Sgd>(), params, buffers, &mut processor(workers));
 }
 
 /// The rate changes between the steps: it is inside the velocity, so old steps keep their old rate.

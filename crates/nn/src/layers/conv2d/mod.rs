@@ -132,20 +132,20 @@ impl Layer for Conv2d {
     fn forward(&self, cx: &mut Lower<'_>) {
         let (x, y) = (cx.x, cx.y);
         let params = self.params(cx, x, y, cx.fused_relu);
-        let scratch = cx.scratch(pass::forward_scratch(&params, cx.workers));
+        let scratch = cx.scratch::<Conv2dForward>(&params);
         cx.launch::<Conv2dForward>(params, &[x.arg(), cx.weight(0), cx.weight(1), y.arg(), scratch]);
     }
     fn backward(&self, cx: &mut Lower<'_>) {
         let (x, dy) = (cx.x, cx.dy());
         if let (Some(dw), Some(db)) = (cx.gradient(0), cx.gradient(1)) {
             let params = self.params(cx, x, dy, false);
-            let scratch = cx.scratch(weight::scratch(&params, cx.workers));
+            let scratch = cx.scratch::<Conv2dWeightGradient>(&params);
             cx.launch::<Conv2dWeightGradient>(params, &[x.arg(), dy.arg(), dw, db, scratch]);
         }
         if let Some(dx) = cx.dx() {
             cx.by_column(dx, |cx, dy, weight, dx| {
                 let params = self.params(cx, dx, dy, false);
-                let scratch = cx.scratch(pass::data_gradient_scratch(&params, cx.workers));
+                let scratch = cx.scratch::<Conv2dDataGradient>(&params);
                 cx.launch::<Conv2dDataGradient>(params, &[dy.arg(), weight, dx.arg(), scratch]);
             });
         }

@@ -8,6 +8,7 @@ use crate::{
     tile::{Block, MR, NR, Sweep, accumulate, copy, pack, pack_columns},
 };
 use alexnode_core::{
+    Engine,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -249,13 +250,13 @@ fn pack_gradient(p: &Params, pass: &Pass, phase: (usize, usize), host: &dyn Host
 }
 
 /// Bytes of scratch for forward.
-pub(crate) fn forward_scratch(p: &Params, workers: usize) -> usize {
+fn forward_scratch(p: &Params, workers: usize) -> usize {
     let pass = Pass::forward(p);
     (pass.packed() + workers * pass.patch(pass.rows())) * 4
 }
 
 /// Bytes of scratch for the data gradient.
-pub(crate) fn data_gradient_scratch(p: &Params, workers: usize) -> usize {
+fn data_gradient_scratch(p: &Params, workers: usize) -> usize {
     let sizes = phases(p).filter(|(_, pass)| pass.window.0 * pass.window.1 > 0);
     sizes.map(|(_, pass)| pass.packed() + workers * pass.patch(pass.rows())).max().unwrap_or(0) * 4
 }
@@ -278,6 +279,12 @@ impl Kernel for Conv2dForward {
     const NAME: &'static str = "conv2d_forward";
     const SOURCE: &'static str = "conv2d.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Scratch];
+    fn scratch(p: &Params, engine: Engine) -> usize {
+        match engine {
+            Engine::Host { workers } => forward_scratch(p, workers),
+            Engine::Cuda(_) => 0,
+        }
+    }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (x, weights, bias) = (args.read::<f32>(0), args.read::<f32>(1), args.read::<f32>(2));
         let y = Shared::new(args.write::<f32>(3));
@@ -294,6 +301,12 @@ impl Kernel for Conv2dDataGradient {
     const NAME: &'static str = "conv2d_data_gradient";
     const SOURCE: &'static str = "conv2d.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write, Access::Scratch];
+    fn scratch(p: &Params, engine: Engine) -> usize {
+        match engine {
+            Engine::Host { workers } => data_gradient_scratch(p, workers),
+            Engine::Cuda(_) => 0,
+        }
+    }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (dy, weights) = (args.read::<f32>(0), args.read::<f32>(1));
         let dx = Shared::new(args.write::<f32>(2));

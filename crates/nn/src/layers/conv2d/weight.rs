@@ -6,6 +6,7 @@
 use super::geometry::{Params, cut_patch, fit};
 use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack};
 use alexnode_core::{
+    Engine,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -60,7 +61,7 @@ impl Plan {
 }
 
 /// Bytes of scratch.
-pub(crate) fn scratch(p: &Params, workers: usize) -> usize {
+fn scratch(p: &Params, workers: usize) -> usize {
     let plan = Plan::new(p);
     (plan.chunks * plan.partial(p) + workers * plan.worker(p)) * 4
 }
@@ -73,6 +74,12 @@ impl Kernel for Conv2dWeightGradient {
     const NAME: &'static str = "conv2d_weight_gradient";
     const SOURCE: &'static str = "conv2d.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write, Access::Write, Access::Scratch];
+    fn scratch(p: &Params, engine: Engine) -> usize {
+        match engine {
+            Engine::Host { workers } => scratch(p, workers),
+            Engine::Cuda(_) => 0,
+        }
+    }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (x, dy) = (args.read::<f32>(0), args.read::<f32>(1));
         let (dw, db) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));

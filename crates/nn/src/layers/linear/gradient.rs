@@ -3,6 +3,7 @@
 use super::Params;
 use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack, prefetch};
 use alexnode_core::{
+    Engine,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -28,7 +29,7 @@ fn data_worker(p: &Params) -> (usize, usize) {
 }
 
 /// Bytes of scratch for the data gradient.
-pub(crate) fn data_scratch(p: &Params, workers: usize) -> usize {
+fn data_scratch(p: &Params, workers: usize) -> usize {
     let (packed, sums) = data_worker(p);
     workers * (packed + sums) * 4
 }
@@ -38,6 +39,12 @@ impl Kernel for LinearDataGradient {
     const NAME: &'static str = "linear_data_gradient";
     const SOURCE: &'static str = "linear.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write, Access::Scratch];
+    fn scratch(p: &Params, engine: Engine) -> usize {
+        match engine {
+            Engine::Host { workers } => data_scratch(p, workers),
+            Engine::Cuda(_) => 0,
+        }
+    }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (dy, weights) = (args.read::<f32>(0), args.read::<f32>(1));
         let (dx, space) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));
@@ -110,7 +117,7 @@ fn packed_dy(p: &Params) -> usize {
 }
 
 /// Bytes of scratch for the weight gradient.
-pub(crate) fn weight_scratch(p: &Params, workers: usize) -> usize {
+fn weight_scratch(p: &Params, workers: usize) -> usize {
     (packed_dy(p) + workers * TILE.0 * p.batch()) * 4
 }
 
@@ -119,6 +126,12 @@ impl Kernel for LinearWeightGradient {
     const NAME: &'static str = "linear_weight_gradient";
     const SOURCE: &'static str = "linear.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write, Access::Write, Access::Scratch];
+    fn scratch(p: &Params, engine: Engine) -> usize {
+        match engine {
+            Engine::Host { workers } => weight_scratch(p, workers),
+            Engine::Cuda(_) => 0,
+        }
+    }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (x, dy) = (args.read::<f32>(0), args.read::<f32>(1));
         let (dw, db) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));

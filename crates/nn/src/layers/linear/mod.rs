@@ -131,20 +131,20 @@ impl Layer for Linear {
     fn forward(&self, cx: &mut Lower<'_>) {
         let (x, y) = (cx.x, cx.y);
         let params = Self::params(x, y, cx.fused_relu);
-        let scratch = cx.scratch(product::scratch(&params, cx.workers));
+        let scratch = cx.scratch::<LinearForward>(&params);
         cx.launch::<LinearForward>(params, &[x.arg(), cx.weight(0), cx.weight(1), y.arg(), scratch]);
     }
     fn backward(&self, cx: &mut Lower<'_>) {
         let (x, dy) = (cx.x, cx.dy());
         if let (Some(dw), Some(db)) = (cx.gradient(0), cx.gradient(1)) {
             let params = Self::params(x, dy, false);
-            let scratch = cx.scratch(gradient::weight_scratch(&params, cx.workers));
+            let scratch = cx.scratch::<LinearWeightGradient>(&params);
             cx.launch::<LinearWeightGradient>(params, &[x.arg(), dy.arg(), dw, db, scratch]);
         }
         if let Some(dx) = cx.dx() {
             cx.by_column(dx, |cx, dy, weight, dx| {
                 let params = Self::params(dx, dy, false);
-                let scratch = cx.scratch(gradient::data_scratch(&params, cx.workers));
+                let scratch = cx.scratch::<LinearDataGradient>(&params);
                 cx.launch::<LinearDataGradient>(params, &[dy.arg(), weight, dx.arg(), scratch]);
             });
         }

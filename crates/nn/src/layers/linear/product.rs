@@ -6,6 +6,7 @@ use crate::{
     tile::{Block, MR, NR, Sweep, accumulate},
 };
 use alexnode_core::{
+    Engine,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -29,7 +30,7 @@ fn sums(p: &Params) -> usize {
 }
 
 /// Bytes of scratch.
-pub(crate) fn scratch(p: &Params, workers: usize) -> usize {
+fn scratch(p: &Params, workers: usize) -> usize {
     (packed(p) + workers * sums(p)) * 4
 }
 
@@ -38,6 +39,12 @@ impl Kernel for LinearForward {
     const NAME: &'static str = "linear_forward";
     const SOURCE: &'static str = "linear.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Scratch];
+    fn scratch(p: &Params, engine: Engine) -> usize {
+        match engine {
+            Engine::Host { workers } => scratch(p, workers),
+            Engine::Cuda(_) => 0,
+        }
+    }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (x, weights, bias) = (args.read::<f32>(0), args.read::<f32>(1), args.read::<f32>(2));
         let y = Shared::new(args.write::<f32>(3));

@@ -9,6 +9,7 @@ use crate::{
     tile::{Block, MR, NR, Sweep, accumulate, copy, pack, pack_columns},
 };
 use alexnode_core::{
+    Engine,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -67,17 +68,17 @@ fn windows(p: &Params) -> usize {
 }
 
 /// Bytes of scratch for forward: windows, packed weights.
-pub(crate) fn forward_scratch(p: &Params, workers: usize) -> usize {
+fn forward_scratch(p: &Params, workers: usize) -> usize {
     workers * (windows(p) + p.weights() * NR) * 4
 }
 
 /// Bytes of scratch for the weight gradient: windows.
-pub(crate) fn weight_scratch(p: &Params, workers: usize) -> usize {
+fn weight_scratch(p: &Params, workers: usize) -> usize {
     workers * windows(p) * 4
 }
 
 /// Bytes of scratch for the data gradient: gradients of windows, packed weights.
-pub(crate) fn data_scratch(p: &Params, workers: usize) -> usize {
+fn data_scratch(p: &Params, workers: usize) -> usize {
     workers * (IMAGES * row(p) + p.y().c * NR) * 4
 }
 
@@ -96,6 +97,12 @@ impl Kernel for Local2dForward {
     const NAME: &'static str = "local2d_forward";
     const SOURCE: &'static str = "local2d.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Scratch];
+    fn scratch(p: &Params, engine: Engine) -> usize {
+        match engine {
+            Engine::Host { workers } => forward_scratch(p, workers),
+            Engine::Cuda(_) => 0,
+        }
+    }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (x, weights, bias) = (args.read::<f32>(0), args.read::<f32>(1), args.read::<f32>(2));
         let (y, space) = (Shared::new(args.write::<f32>(3)), Shared::new(args.write::<f32>(4)));
@@ -136,6 +143,12 @@ impl Kernel for Local2dWeightGradient {
     const NAME: &'static str = "local2d_weight_gradient";
     const SOURCE: &'static str = "local2d.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write, Access::Write, Access::Scratch];
+    fn scratch(p: &Params, engine: Engine) -> usize {
+        match engine {
+            Engine::Host { workers } => weight_scratch(p, workers),
+            Engine::Cuda(_) => 0,
+        }
+    }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (x, dy) = (args.read::<f32>(0), args.read::<f32>(1));
         let (dw, db) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));
@@ -177,6 +190,12 @@ impl Kernel for Local2dDataGradient {
     const NAME: &'static str = "local2d_data_gradient";
     const SOURCE: &'static str = "local2d.cu";
     const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Write, Access::Scratch];
+    fn scratch(p: &Params, engine: Engine) -> usize {
+        match engine {
+            Engine::Host { workers } => data_scratch(p, workers),
+            Engine::Cuda(_) => 0,
+        }
+    }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (dy, weights) = (args.read::<f32>(0), args.read::<f32>(1));
         let (dx, space) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));

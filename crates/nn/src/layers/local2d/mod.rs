@@ -63,19 +63,19 @@ impl Layer for Local2d {
     fn forward(&self, cx: &mut Lower<'_>) {
         let (x, y) = (cx.x, cx.y);
         let params = self.0.params(cx, x, y, cx.fused_relu);
-        let scratch = cx.scratch(kernels::forward_scratch(&params, cx.workers));
+        let scratch = cx.scratch::<Local2dForward>(&params);
         cx.launch::<Local2dForward>(params, &[x.arg(), cx.weight(0), cx.weight(1), y.arg(), scratch]);
     }
     fn backward(&self, cx: &mut Lower<'_>) {
         let (x, dy) = (cx.x, cx.dy());
         if let (Some(dw), Some(db)) = (cx.gradient(0), cx.gradient(1)) {
             let params = self.0.params(cx, x, dy, false);
-            let scratch = cx.scratch(kernels::weight_scratch(&params, cx.workers));
+            let scratch = cx.scratch::<Local2dWeightGradient>(&params);
             cx.launch::<Local2dWeightGradient>(params, &[x.arg(), dy.arg(), dw, db, scratch]);
         }
         if let Some(dx) = cx.dx() {
             let params = self.0.params(cx, dx, dy, false);
-            let scratch = cx.scratch(kernels::data_scratch(&params, cx.workers));
+            let scratch = cx.scratch::<Local2dDataGradient>(&params);
             cx.launch::<Local2dDataGradient>(params, &[dy.arg(), cx.weight(0), dx.arg(), scratch]);
         }
     }
