@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #define EMULATED 1
 #define __global__
@@ -93,8 +95,8 @@ template <class P, class... A> static constexpr unsigned first(void (*)(P, A...)
 
 // One line per entry behind the source: how to call it, how many arguments it has, how large its parameters are.
 #define EMULATED_ENTRY(name) \
-    extern "C" void emulated_run_##name(emulator::Context* context, void* const* arguments) { \
+    extern "C" __attribute__((visibility("default"))) void emulated_run_##name(emulator::Context* context, void* const* arguments) { \
         emulator::current = context; \
         emulator::call(name, arguments); \
     } \
-    extern "C" const unsigned emulated_shape_##name[2] = {emulator::count(name), emulator::first(name)};
+    extern "C" __attribute__((visibility("default"))) const unsigned emulated_shape_##name[2] = {emulator::count(name), emulator::first(name)};

@@ -113,6 +113,14 @@ pub trait Backend: Send {
     /// # Errors
     /// `ERR_KERNEL` where the device failed.
     fn copy(&mut self, copy: &Copy2d) -> Result<()>;
+    /// Makes what `launches` need, such as compiled kernels, so that the first of them does not wait for it.
+    ///
+    /// # Errors
+    /// `ERR_DEVICE` or `ERR_KERNEL` where that cannot be had.
+    fn prepare(&mut self, launches: &mut dyn Iterator<Item = (SlotId, &Launch)>) -> Result<()> {
+        let _ = launches;
+        Ok(())
+    }
     /// Starts a kernel on `slot`; all its arguments live there.
     ///
     /// # Errors

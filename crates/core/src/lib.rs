@@ -11,6 +11,7 @@
 //! | [`host`] | what the Rust body of a kernel may use: workers |
 //! | [`rng`] | Philox4x32-10, the same numbers on every backend |
 //! | [`state`] | the one buffer that changes between steps |
+//! | [`system`] | free memory, the processor's name |
 //! | [`batch`] | what a trainer pulls and a data set provides |
 
 pub mod backend;
@@ -22,6 +23,7 @@ pub mod kernel;
 pub mod rng;
 pub mod shape;
 pub mod state;
+pub mod system;
 
 pub use backend::{Backend, Copy2d, Launch, SlotInfo};
 pub use batch::{Batch, BatchSource};

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`workers`] | [`Workers`]: the [`Host`](alexnode_core::Host) of kernel bodies |
 //! | `slot` | the thread of a slot, its commands, who waits for whom |
-//! | `memory` | buffers on huge pages, how much memory is free, the processor's name |
+//! | `memory` | buffers on huge pages |
 
 mod memory;
 mod slot;
@@ -15,10 +15,9 @@ pub mod workers;
 
 use alexnode_core::{
     Backend, BufferId, Copy2d, DeviceName, Engine, Error, Launch, Result, SlotId, SlotInfo, View, backend::MAX_ARGS,
-    kernel::RawArg,
+    kernel::RawArg, system,
 };
 use memory::Memory;
-pub use memory::processor;
 use slot::{Command, INLINE_UPLOAD, Rows, Slot};
 use std::{ptr, sync::Arc};
 pub use workers::Workers;
@@ -48,7 +47,7 @@ impl CpuBackend {
     pub fn new(slots: usize, threads: Option<usize>) -> Result<Self> {
         let workers = Self::workers(slots, threads)?;
         let plural = if workers == 1 { "" } else { "s" };
-        let description = format!("{}, {workers} thread{plural}", memory::processor());
+        let description = format!("{}, {workers} thread{plural}", system::processor());
         let info = SlotInfo { device: DeviceName::Cpu, description, engine: Engine::Host { workers } };
         let started: Result<Vec<Slot>> = (0..slots).map(|index| Slot::start(index, workers)).collect();
         Ok(Self { slots: started?, infos: vec![info; slots], buffers: Vec::new() })

@@ -1,6 +1,6 @@
 //! Memory of a slot, and what the system says about itself.
 
-use alexnode_core::{Error, Result};
+use alexnode_core::{Error, Result, system::free_memory};
 use memmap2::MmapMut;
 
 /// Zeroed, page-aligned memory, on huge pages where the system has them, already backed by real memory.
@@ -51,20 +51,6 @@ fn too_large(bytes: usize, free: Option<u64>) -> Error {
     let free = free.map_or(String::new(), |free| format!(", {} MiB are free", mib(free)));
     Error::device(format!("cpu: cannot reserve {} MiB{free}", mib(bytes as u64)))
         .hint("use a smaller batch, smaller images or a smaller network, or end other programs")
-}
-
-/// Bytes that can be had without swapping, where the system tells.
-fn free_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
-/// The processor's name: "AMD EPYC".
-pub fn processor() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
 
 #[cfg(test)]

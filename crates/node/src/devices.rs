@@ -1,6 +1,6 @@
 //! From the names of devices to a backend: the one place that knows which backends this build has.
 
-use alexnode_core::{Backend, DeviceName, Engine, Error, Result};
+use alexnode_core::{Backend, DeviceName, Engine, Error, Result, system};
 use alexnode_cpu::CpuBackend;
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ pub struct DeviceInfo {
 /// The devices that this program knows, usable or not.
 pub fn list() -> Vec<DeviceInfo> {
     vec![
-        DeviceInfo { name: "cpu", description: Some(alexnode_cpu::processor()), usable: true, reason: None },
+        DeviceInfo { name: "cpu", description: Some(system::processor()), usable: true, reason: None },
         DeviceInfo { name: "cuda", description: None, usable: false, reason: Some(NO_CUDA) },
     ]
 }

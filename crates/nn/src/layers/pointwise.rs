@@ -3,6 +3,7 @@
 use super::rows::rows;
 use crate::lower::Tensor;
 use alexnode_core::{
+    Stage,
     host::{Host, Shared},
     kernel::Args,
 };
@@ -27,6 +28,11 @@ impl Params {
     pub fn backward(y: &Tensor, dy: &Tensor) -> Self {
         Self { dy_ld: dy.ld as i32, ..Self::forward(y) }
     }
+}
+
+/// A CUDA kernel with one thread per element.
+pub fn stages(p: &Params, entry: &'static str) -> Vec<Stage> {
+    vec![Stage::each(entry, p.rows as usize * p.c as usize)]
 }
 
 /// Calls `body(y)` for the pieces of y, argument 0.

@@ -2,11 +2,11 @@
 
 use super::{
     Layer, Needs,
-    pointwise::{Params, backward, forward},
+    pointwise::{Params, backward, forward, stages},
 };
 use crate::lower::Lower;
 use alexnode_core::{
-    Result, Shape,
+    Result, Shape, Stage, Target,
     host::Host,
     kernel::{Access, Args, Kernel},
 };
@@ -44,6 +44,9 @@ impl Kernel for ReluForward {
             }
         });
     }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        stages(p, Self::NAME)
+    }
 }
 
 impl Kernel for ReluBackward {
@@ -53,6 +56,9 @@ impl Kernel for ReluBackward {
     const ACCESS: &'static [Access] = &[Access::Read, Access::ReadWrite];
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         backward(p, args, host, |dy, y| *dy = if y > 0.0 { *dy } else { 0.0 });
+    }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        stages(p, Self::NAME)
     }
 }
 

@@ -80,16 +80,17 @@ fn against(layer: &dyn Layer, input: Shape, shape: &Convolution) {
     alone.parameters = vec![weights, bias];
     for fused_relu in [false, true] {
         alone.fused_relu = fused_relu;
-        let passes = agree(&mut alone, &x, &dy);
-        // Sums of many products: what is lost by rounding is relative to the largest of them, not to each.
-        let near = |what: &str, got: &[f32], want: &[f64]| {
-            compare(&format!("{}: {what}", name(&alone)), got, want, 0.0, 1e-5 * largest(want));
-        };
         let y: Vec<f64> = y.iter().map(|y| if fused_relu { y.max(0.0) } else { *y }).collect();
-        near("output", &passes.y, &y);
-        near("gradient", &passes.dx, &gradients.dx);
-        near("gradient of the weights", &passes.gradients[0], &gradients.dw);
-        near("gradient of the biases", &passes.gradients[1], &gradients.db);
+        for passes in agree(&mut alone, &x, &dy) {
+            // Sums of many products: what is lost by rounding is relative to the largest of them, not to each.
+            let near = |what: &str, got: &[f32], want: &[f64]| {
+                compare(&format!("{}: {what}", name(&alone)), got, want, 0.0, 1e-5 * largest(want));
+            };
+            near("output", &passes.y, &y);
+            near("gradient", &passes.dx, &gradients.dx);
+            near("gradient of the weights", &passes.gradients[0], &gradients.dw);
+            near("gradient of the biases", &passes.gradients[1], &gradients.db);
+        }
     }
 }
 

@@ -8,7 +8,12 @@ mod pointwise;
 mod pooling;
 mod sgd;
 
+use alexnode_core::{Backend, Precision};
 use alexnode_cpu::CpuBackend;
+use alexnode_cuda::{
+    CudaBackend,
+    emulated::{EmulatedDriver, Options, Order},
+};
 use alexnode_nn::testing::{
     alone::{Alone, Passes},
     compare, wide,
@@ -19,38 +24,75 @@ fn processor(workers: usize) -> CpuBackend {
     CpuBackend::new(1, Some(workers)).unwrap()
 }
 
-/// Runs `alone` with several gaps and numbers of workers: the bits must be the same.
-fn agree(alone: &mut Alone<'_>, x: &[f32], dy: &[f32]) -> Passes {
-    let name = name(alone);
-    let mut first: Option<Passes> = None;
-    for (gaps, workers) in [([0, 0], 1), ([5, 3], 2), ([0, 16], 3), ([7, 0], 5)] {
-        // Elementwise layers work in place: one tensor, one gap.
-        alone.gaps = gaps;
-        let passes = alone.run(x, dy, &mut processor(workers));
-        let Some(first) = &first else {
-            first = Some(passes);
-            continue;
-        };
-        let same = |what: &str, a: &[f32], b: &[f32]| {
-            assert!(bits(a) == bits(b), "{name}: other bits of {what} with {workers} workers, gaps {gaps:?}");
-        };
-        same("output", &first.y, &passes.y);
-        same("gradient", &first.dx, &passes.dx);
-        for (i, (a, b)) in first.gradients.iter().zip(&passes.gradients).enumerate() {
-            same(&format!("gradient of parameter tensor {i}"), a, b);
-        }
-    }
-    first.unwrap()
+/// Backends whose results have to be the same bits, each with gaps between the pixels of x and y. The first one counts.
+type Family = Vec<(String, [usize; 2], Box<dyn Backend>)>;
+
+/// Every machine that runs kernels here: the processor with several numbers of workers, an emulated GPU with several orders of its threads.
+fn families() -> Vec<Family> {
+    let processors = [([0, 0], 1), ([5, 3], 2), ([0, 16], 3), ([7, 0], 5)];
+    let processors = processors
+        .map(|(gaps, workers)| (format!("{workers} workers"), gaps, Box::new(processor(workers)) as Box<dyn Backend>));
+    let orders =
+        [([0, 0], Order::Forward), ([5, 3], Order::Reverse), ([0, 16], Order::Random(1)), ([7, 0], Order::Random(2))];
+    let emulated = orders.into_iter().filter_map(|(gaps, order)| {
+        let options = Options { order, ..Options::default() };
+        Some((format!("{order:?} order"), gaps, Box::new(emulated(options)?) as Box<dyn Backend>))
+    });
+    vec![processors.into(), emulated.collect()].into_iter().filter(|family: &Family| !family.is_empty()).collect()
 }
 
-/// As [`agree`]; and output and gradient are near `want`.
-fn check(alone: &mut Alone<'_>, x: &[f32], dy: &[f32], want: (&[f64], &[f64]), rtol: f64, atol: f64) -> Passes {
-    let (name, passes) = (name(alone), agree(alone, x, dy));
-    compare(&format!("{name}: output"), &passes.y, want.0, rtol, atol);
-    if alone.train {
-        compare(&format!("{name}: gradient"), &passes.dx, want.1, rtol, atol);
+/// An emulated GPU; none where there is no C++ compiler, which only a developer's machine may lack.
+fn emulated(options: Options) -> Option<CudaBackend> {
+    let specialise = options.specialise;
+    match EmulatedDriver::new(&[0], options) {
+        Ok(driver) => Some(CudaBackend::new(Box::new(driver), Precision::Fp32, specialise).unwrap()),
+        Err(error) if std::env::var_os("CI").is_none() => {
+            eprintln!("SKIPPED on the emulated GPU: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
     }
-    passes
+}
+
+/// Runs `alone` on every machine. Within a family the bits must be the same.
+fn agree(alone: &mut Alone<'_>, x: &[f32], dy: &[f32]) -> Vec<Passes> {
+    let name = name(alone);
+    let mut all = Vec::new();
+    for family in families() {
+        let mut first: Option<Passes> = None;
+        for (machine, gaps, mut backend) in family {
+            // Elementwise layers work in place: one tensor, one gap.
+            alone.gaps = gaps;
+            let passes = alone.run(x, dy, &mut *backend);
+            let Some(first) = &first else {
+                first = Some(passes);
+                continue;
+            };
+            let same = |what: &str, a: &[f32], b: &[f32]| {
+                assert!(bits(a) == bits(b), "{name}: other bits of {what} with {machine}, gaps {gaps:?}");
+            };
+            same("output", &first.y, &passes.y);
+            same("gradient", &first.dx, &passes.dx);
+            for (i, (a, b)) in first.gradients.iter().zip(&passes.gradients).enumerate() {
+                same(&format!("gradient of parameter tensor {i}"), a, b);
+            }
+        }
+        all.extend(first);
+    }
+    all
+}
+
+/// As [`agree`]; and output and gradient are near `want`. What the processor made.
+fn check(alone: &mut Alone<'_>, x: &[f32], dy: &[f32], want: (&[f64], &[f64]), rtol: f64, atol: f64) -> Passes {
+    let name = name(alone);
+    let all = agree(alone, x, dy);
+    for passes in &all {
+        compare(&format!("{name}: output"), &passes.y, want.0, rtol, atol);
+        if alone.train {
+            compare(&format!("{name}: gradient"), &passes.dx, want.1, rtol, atol);
+        }
+    }
+    all.into_iter().next().unwrap()
 }
 
 /// For messages.

@@ -1,0 +1,407 @@
+//! Emulated CUDA devices: the kernels' own source, compiled by the host's C++ compiler, its threads as fibers. Everything above the driver is
+//! the same as for a real device. Shows what is computed, not how fast.
+//!
+//! | module | about |
+//! |---|---|
+//! | `block` | threads, barriers, warps |
+//! | `build` | from a source to code |
+//! | `check` | the checking flavour |
+//! | `memory` | a device's addresses |
+
+mod block;
+mod build;
+mod check;
+mod memory;
+
+use crate::{
+    cache::Cache,
+    driver::{Address, Call, DeviceIndex, Driver, Event, Function, Properties, Rows, Stream},
+    program::{self, Program},
+};
+use alexnode_core::{DeviceName, Error, Result};
+pub use block::{Asynchronous, Order};
+use block::{Job, Worker};
+pub use build::Compiler;
+use build::{Entry, Kernels};
+use memory::Memory;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::{
+    collections::{HashMap, VecDeque},
+    ptr,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+/// Compute capability that emulated devices claim: the first with asynchronous copies and the tensor-core instructions used here.
+pub const COMPUTE: u32 = 80;
+
+/// How the kernels are compiled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Flavour {
+    /// As fast as the host can.
+    #[default]
+    Fast,
+    /// Every access is looked at: bounds, races, memory that nobody wrote. Some fifty times slower.
+    Check,
+}
+
+/// When the commands of a stream run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Streams {
+    /// At once.
+    #[default]
+    Eager,
+    /// As late as is allowed: when somebody waits for them. A missing event shows.
+    Late,
+}
+
+/// How a device is emulated.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How kernels are compiled.
+    pub flavour: Flavour,
+    /// In which order threads and blocks run.
+    pub order: Order,
+    /// When asynchronous copies happen.
+    pub asynchronous: Asynchronous,
+    /// When the commands of a stream run.
+    pub streams: Streams,
+    /// Blocks that run at once. Default: as many as the process may use processors; one where a checker looks.
+    pub threads: Option<usize>,
+    /// Compile kernels for one set of parameters where they ask for it, as for a real device. Slow: a compiler run for each.
+    pub specialise: bool,
+}
+
+/// Drives emulated devices.
+pub struct EmulatedDriver {
+    options: Options,
+    compiler: Compiler,
+    cache: Cache,
+    devices: Vec<Properties>,
+    memories: Vec<Memory>,
+    kernels: HashMap<(&'static str, Vec<String>), Kernels>,
+    functions: Vec<Loaded>,
+    streams: Vec<Queue>,
+    /// Per event: its stream, and how many commands of it must be done.
+    events: Vec<(usize, u64)>,
+    pool: Option<ThreadPool>,
+    workers: Vec<Mutex<Worker>>,
+}
+
+#[derive(Clone, Copy)]
+struct Loaded {
+    name: &'static str,
+    device: DeviceIndex,
+    entry: Entry,
+}
+
+/// The commands of a stream that have not run yet.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Command>,
+    issued: u64,
+    done: u64,
+}
+
+enum Command {
+    Write {
+        dst: Address,
+        data: Vec<u8>,
+    },
+    Copy(Rows),
+    Launch {
+        device: DeviceIndex,
+        function: Function,
+        grid: [u32; 3],
+        threads: u32,
+        params: Vec<u64>,
+        buffers: Vec<Address>,
+    },
+    /// Until so many commands of another stream are done.
+    Wait {
+        stream: usize,
+        done: u64,
+    },
+}
+
+impl EmulatedDriver {
+    /// Emulates `devices`, one for each entry; the same number twice is the same device.
+    ///
+    /// # Errors
+    /// `ERR_DEVICE` where there is no C++ compiler or the system refuses addresses or threads.
+    pub fn new(ordinals: &[usize], options: Options) -> Result<Self> {
+        let compiler = Compiler::find()?;
+        let available = || std::thread::available_parallelism().map_or(1, usize::from);
+        let checked = options.flavour == Flavour::Check;
+        let threads = if checked { 1 } else { options.threads.unwrap_or_else(available).max(1) };
+        let pool = (threads > 1).then(|| ThreadPoolBuilder::new().num_threads(threads).build()).transpose();
+        let pool = pool.map_err(|e| Error::device(format!("emulated: cannot start {threads} threads")).caused_by(e))?;
+        let free = alexnode_core::system::free_memory().unwrap_or(0) as usize;
+        let devices = ordinals
+            .iter()
+            .map(|n| Properties {
+                device: DeviceName::Emulated(*n),
+                description: format!("emulated sm_{COMPUTE}, {}", compiler.version()),
+                compute: COMPUTE,
+                memory: (free, free),
+            })
+            .collect();
+        // One name, one memory.
+        let memories = ordinals.iter().map(|_| Memory::new()).collect::<Result<_>>()?;
+        let worker = || {
+            let check = checked.then(check::Check::default);
+            Mutex::new(Worker::new(check))
+        };
+        Ok(Self {
+            options,
+            compiler,
+            cache: Cache::of_user(),
+            devices,
+            memories,
+            kernels: HashMap::new(),
+            functions: Vec::new(),
+            streams: Vec::new(),
+            events: Vec::new(),
+            pool,
+            workers: (0..threads).map(|_| worker()).collect(),
+        })
+    }
+
+    fn issue(&mut self, stream: Stream, command: Command) -> Result<()> {
+        let queue = &mut self.streams[stream.index];
+        queue.waiting.push_back(command);
+        queue.issued += 1;
+        match self.options.streams {
+            Streams::Eager => self.flush(stream.index, u64::MAX),
+            Streams::Late => Ok(()),
+        }
+    }
+
+    /// Runs the commands of stream `index` until `done` of them are done.
+    fn flush(&mut self, index: usize, done: u64) -> Result<()> {
+        while self.streams[index].done < done {
+            let Some(command) = self.streams[index].waiting.pop_front() else { return Ok(()) };
+            self.streams[index].done += 1;
+            self.execute(command)?;
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Write { dst, data } => {
+                // SAFETY: `upload` checked that the bytes lie in a living allocation.
+                unsafe { ptr::copy_nonoverlapping(data.as_ptr(), dst as *mut u8, data.len()) };
+            }
+            Command::Copy(rows) => {
+                for row in 0..rows.rows {
+                    let (src, dst) =
+                        (rows.src as usize + row * rows.src_pitch, rows.dst as usize + row * rows.dst_pitch);
+                    // SAFETY: `copy` checked that all rows lie in living allocations.
+                    unsafe { ptr::copy_nonoverlapping(src as *const u8, dst as *mut u8, rows.row_bytes) };
+                }
+            }
+            Command::Wait { stream, done } => {
+                self.flush(stream, done)?;
+            }
+            Command::Launch { device, function, grid, threads, params, buffers } => {
+                self.run(device, function, grid, threads, &params, &buffers)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        device: DeviceIndex,
+        function: Function,
+        grid: [u32; 3],
+        threads: u32,
+        params: &[u64],
+        buffers: &[Address],
+    ) -> Result<()> {
+        let Loaded { name, entry, .. } = self.functions[function.0];
+        let mut arguments = vec![params.as_ptr() as usize];
+        arguments.extend(buffers.iter().map(|address| ptr::from_ref(address) as usize));
+        let job = Job {
+            entry: name,
+            run: entry.run,
+            arguments: &arguments,
+            grid,
+            threads,
+            order: self.options.order,
+            asynchronous: self.options.asynchronous,
+        };
+        let blocks = job.blocks();
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let failure: Mutex<Option<String>> = Mutex::new(None);
+        let work = |worker: &Mutex<Worker>| {
+            let worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= blocks || failed.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Err(what) = worker.block(&job, job.order.block(i, blocks)) {
+                    failed.store(true, Ordering::Relaxed);
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+                    return;
+                }
+            }
+        };
+        match &self.pool {
+            Some(pool) if blocks > 1 => {
+                let workers = &self.workers;
+                pool.broadcast(|context| work(&workers[context.index()]));
+            }
+            _ => work(&self.workers[0]),
+        }
+        let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failure.map_or(Ok(()), |what| Err(Error::kernel(format!("{}: {what}", self.devices[device].device))))
+    }
+
+    /// An error where these bytes are not in a living allocation of `device`.
+    fn check_range(&self, device: DeviceIndex, address: Address, bytes: usize, what: &str) -> Result<()> {
+        if bytes == 0 || self.memories[device].holds(address as usize, bytes) {
+            return Ok(());
+        }
+        let home = self.memories.iter().position(|memory| memory.owns(address as usize));
+        let name = self.devices[device].device;
+        Err(Error::kernel(match home {
+            Some(other) if other != device => {
+                format!(
+                    "{name}: {what} lies in the memory of {} (place {other} of `devices`)",
+                    self.devices[other].device
+                )
+            }
+            Some(_) => format!("{name}: {what}: {bytes} bytes at {address:#x} are not in a living allocation"),
+            None => format!("{name}: {what}: {address:#x} is no address of a device"),
+        }))
+    }
+
+    fn check_rows(&self, rows: &Rows) -> Result<()> {
+        if rows.rows == 0 || rows.row_bytes == 0 {
+            return Ok(());
+        }
+        let span = |pitch: usize| (rows.rows - 1) * pitch + rows.row_bytes;
+        self.check_range(rows.from, rows.src, span(rows.src_pitch), "the source of a copy")?;
+        self.check_range(rows.to, rows.dst, span(rows.dst_pitch), "the target of a copy")
+    }
+}
+
+impl Driver for EmulatedDriver {
+    fn devices(&self) -> &[Properties] {
+        &self.devices
+    }
+
+    fn stream(&mut self, device: DeviceIndex) -> Result<Stream> {
+        self.streams.push(Queue::default());
+        Ok(Stream { device, index: self.streams.len() - 1 })
+    }
+
+    fn alloc(&mut self, device: DeviceIndex, bytes: usize) -> Result<Address> {
+        self.memories[device].alloc(bytes)
+    }
+
+    fn free(&mut self, device: DeviceIndex, address: Address) -> Result<()> {
+        for stream in 0..self.streams.len() {
+            self.flush(stream, u64::MAX)?;
+        }
+        self.memories[device].free(address);
+        Ok(())
+    }
+
+    fn upload(&mut self, stream: Stream, dst: Address, src: &[u8]) -> Result<()> {
+        self.check_range(stream.device, dst, src.len(), "the target of an upload")?;
+        self.issue(stream, Command::Write { dst, data: src.to_vec() })
+    }
+
+    fn download(&mut self, stream: Stream, src: Address, dst: &mut [u8]) -> Result<()> {
+        self.check_range(stream.device, src, dst.len(), "the source of a download")?;
+        self.synchronize(stream)?;
+        // SAFETY: checked above; nothing of this stream is under way.
+        unsafe { ptr::copy_nonoverlapping(src as *const u8, dst.as_mut_ptr(), dst.len()) };
+        Ok(())
+    }
+
+    fn copy(&mut self, stream: Stream, rows: &Rows) -> Result<()> {
+        self.check_rows(rows)?;
+        self.issue(stream, Command::Copy(*rows))
+    }
+
+    fn load(&mut self, device: DeviceIndex, programs: &[Program]) -> Result<Vec<Function>> {
+        let mut functions = Vec::new();
+        for program in programs {
+            let key = (program.source, program.options());
+            if !self.kernels.contains_key(&key) {
+                let text = program::text(program.source)?;
+                let built = Kernels::build(&self.compiler, &self.cache, &text, &key.1, self.options.flavour)
+                    .map_err(|e| e.context(program.source))?;
+                self.kernels.insert(key.clone(), built);
+            }
+            let name = program.entry;
+            let entry = self.kernels[&key]
+                .entry(name)
+                .ok_or_else(|| Error::kernel(format!("{}: no entry {name}", program.source)))?;
+            let (params, buffers) = (program.params_bytes, program.buffers);
+            if (entry.params_bytes as usize, entry.arguments as usize) != (params, buffers + 1) {
+                return Err(Error::kernel(format!(
+                    "{name}: has {} arguments after parameters of {} bytes, the launch {buffers} after {params}",
+                    entry.arguments - 1,
+                    entry.params_bytes,
+                )));
+            }
+            self.functions.push(Loaded { name, device, entry });
+            functions.push(Function(self.functions.len() - 1));
+        }
+        Ok(functions)
+    }
+
+    fn launch(&mut self, stream: Stream, call: &Call<'_>) -> Result<()> {
+        let Loaded { name, device, .. } = self.functions[call.function.0];
+        if device != stream.device {
+            return Err(Error::kernel(format!(
+                "{name}: loaded on place {device} of `devices`, launched on {}",
+                stream.device
+            )));
+        }
+        if call.threads == 0 || call.threads > block::MAX_THREADS || call.grid.contains(&0) {
+            return Err(Error::kernel(format!("{name}: {} threads in {:?} blocks", call.threads, call.grid)));
+        }
+        for (i, address) in call.buffers.iter().enumerate() {
+            self.check_range(device, *address, 1, &format!("{name}: argument {i}"))?;
+        }
+        let mut params = vec![0u64; call.params.len().div_ceil(8)];
+        bytemuck::cast_slice_mut(&mut params)[..call.params.len()].copy_from_slice(call.params);
+        let command = Command::Launch {
+            device,
+            function: call.function,
+            grid: call.grid,
+            threads: call.threads,
+            params,
+            buffers: call.buffers.to_vec(),
+        };
+        self.issue(stream, command)
+    }
+
+    fn event(&mut self, _device: DeviceIndex) -> Result<Event> {
+        self.events.push((0, 0));
+        Ok(Event(self.events.len() - 1))
+    }
+
+    fn record(&mut self, event: Event, stream: Stream) -> Result<()> {
+        self.events[event.0] = (stream.index, self.streams[stream.index].issued);
+        Ok(())
+    }
+
+    fn wait(&mut self, stream: Stream, event: Event) -> Result<()> {
+        let (index, done) = self.events[event.0];
+        self.issue(stream, Command::Wait { stream: index, done })
+    }
+
+    fn synchronize(&mut self, stream: Stream) -> Result<()> {
+        self.flush(stream.index, u64::MAX)
+    }
+}

@@ -1,0 +1,18 @@
+//! The CUDA backend: slots on CUDA devices, real or emulated, that run the kernels of `cuda/`.
+//!
+//! | module | about |
+//! |---|---|
+//! | [`backend`] | [`CudaBackend`]: launches, copies between slots, who waits for whom |
+//! | [`driver`] | the [`Driver`] trait: what drives devices |
+//! | [`emulated`] | a driver without a GPU: the same kernels, compiled for the host |
+//! | [`program`] | a kernel before it is compiled; the sources |
+//! | [`cache`] | compiled kernels on disk |
+
+pub mod backend;
+pub mod cache;
+pub mod driver;
+pub mod emulated;
+pub mod program;
+
+pub use backend::CudaBackend;
+pub use driver::Driver;

@@ -1,0 +1,139 @@
+//! A kernel before it is compiled: one entry of one source with its macros, and, on a real device, its parameters.
+
+use alexnode_core::{Error, KernelDef, Result, Stage};
+use std::fmt::Write;
+
+macro_rules! sources {
+    ($($name:literal),* $(,)?) => {
+        /// The files of `cuda/`, as part of this program.
+        const SOURCES: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../../cuda/", $name)))),*];
+    };
+}
+sources![
+    "common.cuh",
+    "gemm.cuh",
+    "pointwise.cuh",
+    "pool.cuh",
+    "add.cu",
+    "augment.cu",
+    "avg_pool2d.cu",
+    "conv2d.cu",
+    "dropout.cu",
+    "linear.cu",
+    "local2d.cu",
+    "local_response_norm.cu",
+    "map_response_norm.cu",
+    "max_pool2d.cu",
+    "relu.cu",
+    "sgd.cu",
+    "softmax_cross_entropy.cu",
+    "tanh.cu",
+];
+
+/// A kernel to be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Program {
+    /// The file in `cuda/`.
+    pub source: &'static str,
+    /// Its entry.
+    pub entry: &'static str,
+    /// Macros.
+    pub defines: Vec<(&'static str, i32)>,
+    /// The 32-bit words of the parameters, where they become constants.
+    pub constants: Option<Vec<u32>>,
+    /// Size of the struct of parameters.
+    pub params_bytes: usize,
+    /// Number of buffers.
+    pub buffers: usize,
+}
+
+impl Program {
+    /// What `stage` of `kernel` needs to be compiled. `params` become constants where the stage asks for it and `specialise` allows it.
+    pub fn new(kernel: &KernelDef, stage: &Stage, params: &[u8], specialise: bool) -> Self {
+        let words = || params.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect();
+        Self {
+            source: kernel.source,
+            entry: stage.entry,
+            defines: stage.defines.clone(),
+            constants: (stage.constant && specialise).then(words),
+            params_bytes: kernel.params_bytes,
+            buffers: kernel.access.len(),
+        }
+    }
+
+    /// The options that make the macros.
+    pub fn options(&self) -> Vec<String> {
+        let mut options: Vec<String> = self.defines.iter().map(|(name, value)| format!("-D{name}={value}")).collect();
+        if let Some(words) = &self.constants {
+            let words: Vec<String> = words.iter().map(|word| format!("{word:#x}u")).collect();
+            options.push(format!("-DPARAMS_WORDS={}", words.join(",")));
+        }
+        options
+    }
+}
+
+/// The whole text of `source`: its includes in their places, once each, so that a compiler needs no search path. Lines keep their numbers.
+///
+/// # Errors
+/// `ERR_KERNEL` where there is no such file.
+pub fn text(source: &str) -> Result<String> {
+    let mut out = String::new();
+    expand(source, &mut Vec::new(), &mut out)?;
+    Ok(out)
+}
+
+fn expand(name: &str, seen: &mut Vec<String>, out: &mut String) -> Result<()> {
+    let (_, body) = SOURCES
+        .iter()
+        .find(|(file, _)| *file == name)
+        .ok_or_else(|| Error::kernel(format!("cuda/{name}: no such kernel source is part of this program")))?;
+    let _ = writeln!(out, "#line 1 \"{name}\"");
+    for (number, line) in body.lines().enumerate() {
+        let included = line.strip_prefix("#include \"").and_then(|rest| rest.strip_suffix('"'));
+        match included {
+            Some(file) if !seen.iter().any(|s| s == file) => {
+                seen.push(file.to_owned());
+                expand(file, seen, out)?;
+                let _ = writeln!(out, "#line {} \"{name}\"", number + 2);
+            }
+            Some(_) => out.push('\n'),
+            // Every file stands here once: the compiler would only warn of it.
+            None if line == "#pragma once" => out.push('\n'),
+            None => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The entries of `text`, in their order: what follows `KERNEL(threads)`.
+pub fn entries(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter(|line| line.starts_with("KERNEL("))
+        .filter_map(|line| line.split_once(") ")?.1.split_once('('))
+        .map(|(name, _)| name)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn includes_stand_in_their_places_once() {
+        let text = text("relu.cu").unwrap();
+        assert_eq!(text.matches("struct StepState {").count(), 1);
+        assert!(!text.contains("#include") && !text.contains("#pragma once"));
+        assert_eq!(entries(&text), ["relu_forward", "relu_backward"]);
+        assert!(super::text("nothing.cu").is_err());
+    }
+
+    #[test]
+    fn every_source_that_a_file_includes_is_part_of_the_program() {
+        for (name, _) in SOURCES.iter().filter(|(name, _)| name.ends_with(".cu")) {
+            assert!(!entries(&text(name).unwrap()).is_empty(), "{name} has no entry");
+        }
+    }
+}
