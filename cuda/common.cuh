@@ -28,6 +28,8 @@ template <int N> struct ParamsWords {
     Type& name = reinterpret_cast<Type&>(name##_bytes)
 #endif
 
+INLINE constexpr int ceil_div(int n, int by) { return (n + by - 1) / by; }
+
 // The index of this thread among those of the grid, for kernels with one thread per item.
 INLINE size_t item() { return size_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 

@@ -1,1 +1,173 @@
-#include "common.cuh"
+// Convolution with groups, stride, zero padding and bias (crates/nn/src/layers/conv2d/):
+//   y[n, p, q, o] = bias[o] + sum over r, s, i of x[n, p stride + r - padding, q stride + s - padding, i] w[o, r, s, i]
+// Every pass is a product (gemm.cuh) for each group, blockIdx.z; taps are numbered r * kernel + s.
+//   forward:          pixels of y  x output channels, over taps and input channels
+//   data gradient:    pixels of x  x input channels, over taps and output channels
+//   weight gradient:  output channels  x taps and input channels, over the pixels of y in parts, which are then added in order
+#include "convolution.cuh"
+
+// Windows over x: row = pixel of y, k = tap and input channel.
+struct Windows {
+    static constexpr int VECTOR = WIDTH;
+    static constexpr bool ALONG_K = true;
+    const ConvParams& p;
+    const float* x;
+    struct Row {
+        const float* image;
+        int top, left;
+    };
+    __device__ __forceinline__ Row row(int i) const {
+        const int pixels = p.out_h * p.out_w;
+        if (i >= p.batch * pixels) return {nullptr, 0, 0};
+        const int image = i / pixels, pixel = i % pixels;
+        return {x + size_t(image) * p.in_h * p.in_w * p.x_ld, pixel / p.out_w * p.stride - p.padding,
+                pixel % p.out_w * p.stride - p.padding};
+    }
+    __device__ __forceinline__ const float* at(const Row& row, int k) const {
+        const int tap = k / group_in(p);
+        return row.image && tap < taps(p) ? pixel_of_x(p, row.image, row.top, row.left, tap, k % group_in(p)) : nullptr;
+    }
+};
+
+// Gradients of y seen from x: row = pixel of x, k = tap and output channel.
+struct Gradients {
+    static constexpr int VECTOR = WIDTH;
+    static constexpr bool ALONG_K = true;
+    const ConvParams& p;
+    const float* dy;
+    struct Row {
+        const float* image;
+        int h, w;
+    };
+    __device__ __forceinline__ Row row(int i) const {
+        const int pixels = p.in_h * p.in_w;
+        if (i >= p.batch * pixels) return {nullptr, 0, 0};
+        const int image = i / pixels, pixel = i % pixels;
+        return {dy + size_t(image) * p.out_h * p.out_w * p.y_ld, pixel / p.in_w, pixel % p.in_w};
+    }
+    __device__ __forceinline__ const float* at(const Row& row, int k) const {
+        const int tap = k / group_out(p);
+        if (!row.image || tap >= taps(p)) return nullptr;
+        const int window = window_of(p, row.h, row.w, tap);
+        return window < 0 ? nullptr : row.image + size_t(window) * p.y_ld + k % group_out(p);
+    }
+};
+
+// Weights seen from x: row = input channel, k = tap and output channel.
+struct BackWeights {
+    static constexpr int VECTOR = WIDTH;
+    static constexpr bool ALONG_K = false;
+    const ConvParams& p;
+    const float* w;
+    struct Row {
+        int channel;
+    };
+    __device__ __forceinline__ Row row(int i) const { return {i < group_in(p) ? i : -1}; }
+    __device__ __forceinline__ const float* at(const Row& row, int k) const {
+        const int tap = k / group_out(p), output = k % group_out(p);
+        if (row.channel < 0 || tap >= taps(p)) return nullptr;
+        return w + (size_t(output) * taps(p) + tap) * group_in(p) + row.channel;
+    }
+};
+
+// Windows over x, transposed: row = tap and input channel, k = pixel of y.
+struct Columns {
+    static constexpr int VECTOR = WIDTH;
+    static constexpr bool ALONG_K = false;
+    const ConvParams& p;
+    const float* x;
+    int end; // of the part
+    struct Row {
+        int tap, channel;
+    };
+    __device__ __forceinline__ Row row(int i) const {
+        const int tap = i / group_in(p);
+        return {tap < taps(p) ? tap : -1, i % group_in(p)};
+    }
+    __device__ __forceinline__ const float* at(const Row& row, int k) const {
+        if (row.tap < 0 || k >= end) return nullptr;
+        const int pixels = p.out_h * p.out_w, image = k / pixels, pixel = k % pixels;
+        return pixel_of_x(p, x + size_t(image) * p.in_h * p.in_w * p.x_ld, pixel / p.out_w * p.stride - p.padding,
+                          pixel % p.out_w * p.stride - p.padding, row.tap, row.channel);
+    }
+};
+
+KERNEL(THREADS) conv2d_forward(ConvParams params, const float* x, const float* w, const float* bias, float* y, float*) {
+    CONSTANTS(ConvParams, p, params);
+    SHARED(Tiles, tiles);
+    const int group = int(blockIdx.z), inner = taps(p) * group_in(p), outputs = group_out(p);
+    const Windows a = {p, x + group * group_in(p)};
+    const Dense b = {w + size_t(group) * outputs * inner, size_t(inner), outputs, inner};
+    product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, 0, inner, [&](int pixel, int o, float sum) {
+        if (pixel >= p.batch * p.out_h * p.out_w || o >= outputs) return;
+        const int channel = group * outputs + o;
+        const float value = sum + bias[channel];
+        y[size_t(pixel) * p.y_ld + channel] = p.relu ? relu(value) : value;
+    });
+}
+
+KERNEL(THREADS) conv2d_data_gradient(ConvParams params, const float* dy, const float* w, float* dx, float*) {
+    CONSTANTS(ConvParams, p, params);
+    SHARED(Tiles, tiles);
+    const int group = int(blockIdx.z), inner = taps(p) * group_out(p), inputs = group_in(p);
+    const Gradients a = {p, dy + group * group_out(p)};
+    const BackWeights b = {p, w + size_t(group) * group_out(p) * taps(p) * inputs};
+    product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, 0, inner, [&](int pixel, int i, float sum) {
+        if (pixel < p.batch * p.in_h * p.in_w && i < inputs) dx[size_t(pixel) * p.x_ld + group * inputs + i] = sum;
+    });
+}
+
+// The weight gradient cuts the pixels of y into parts, so that small kernels keep a large device busy too. The same numbers as
+// crates/nn/src/layers/conv2d/device.rs, from the shape alone: they decide the order of the sums.
+INLINE int pixels_of_part(const ConvParams& p) {
+    const int blocks = ceil_div(group_out(p), 64) * ceil_div(taps(p) * group_in(p), 64) * p.groups;
+    const int parts = max(1, min(32, 512 / blocks)), pixels = p.batch * p.out_h * p.out_w;
+    return ceil_div(ceil_div(pixels, parts), 64) * 64;
+}
+INLINE int parts(const ConvParams& p) { return ceil_div(p.batch * p.out_h * p.out_w, pixels_of_part(p)); }
+// Likewise the bias gradient.
+constexpr int BIAS_PARTS = 64;
+
+INLINE size_t weights(const ConvParams& p) { return size_t(p.out_c) * taps(p) * group_in(p); }
+// Scratch: the sums of every part, first of the biases, then of the weights.
+INLINE float* part_of_biases(const ConvParams& p, float* scratch, int part) { return scratch + size_t(part) * p.out_c; }
+INLINE float* part_of_weights(const ConvParams& p, float* scratch, int part) {
+    return scratch + size_t(BIAS_PARTS) * p.out_c + part * weights(p);
+}
+
+KERNEL(THREADS) conv2d_weight_gradient(ConvParams params, const float* x, const float* dy, float*, float*, float* scratch) {
+    CONSTANTS(ConvParams, p, params);
+    SHARED(Tiles, tiles);
+    const int group = int(blockIdx.z) / parts(p), part = int(blockIdx.z) % parts(p);
+    const int outputs = group_out(p), inner = taps(p) * group_in(p), pixels = p.batch * p.out_h * p.out_w;
+    const int first = part * pixels_of_part(p), end = min(pixels, first + pixels_of_part(p));
+    const Transposed a = {dy + group * outputs, size_t(p.y_ld), outputs, end};
+    const Columns b = {p, x + group * group_in(p), end};
+    float* to = part_of_weights(p, scratch, part) + size_t(group) * outputs * inner;
+    product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, first, end, [&](int o, int i, float sum) {
+        if (o < outputs && i < inner) to[size_t(o) * inner + i] = sum;
+    });
+}
+
+// The sums of part blockIdx.y of the pixels, for 32 channels.
+KERNEL(256) conv2d_bias_gradient(ConvParams params, const float*, const float* dy, float*, float*, float* scratch) {
+    CONSTANTS(ConvParams, p, params);
+    SHARED(BiasSums, sums);
+    const int pixels = p.batch * p.out_h * p.out_w, each = ceil_div(pixels, BIAS_PARTS), part = int(blockIdx.y);
+    bias_gradient(sums, dy, p.y_ld, part * each, min(pixels, (part + 1) * each), p.out_c, part_of_biases(p, scratch, part));
+}
+
+// dw and dbias: the sums of the parts, in order.
+KERNEL(256) conv2d_gradient_sums(ConvParams params, const float*, const float*, float* dw, float* db, float* scratch) {
+    CONSTANTS(ConvParams, p, params);
+    const size_t i = item(), biases = size_t(p.out_c);
+    if (i >= biases + weights(p)) return;
+    float sum = 0.0f;
+    if (i < biases) {
+        for (int part = 0; part < BIAS_PARTS; part++) sum += part_of_biases(p, scratch, part)[i];
+        db[i] = sum;
+    } else {
+        for (int part = 0; part < parts(p); part++) sum += part_of_weights(p, scratch, part)[i - biases];
+        dw[i - biases] = sum;
+    }
+}

@@ -303,7 +303,10 @@ impl Backend for CudaBackend {
                 let name = launch.kernel.name;
                 return Err(Error::kernel(format!("{name}: {view:?} does not live on slot {}", slot.0)));
             }
-            addresses[count] = self.resolve(view).map_err(|e| e.context(launch.kernel.name))?;
+            // Scratch memory of no bytes has no address.
+            if view.bytes > 0 {
+                addresses[count] = self.resolve(view).map_err(|e| e.context(launch.kernel.name))?;
+            }
             touched.push((view, access.writes()));
             count += 1;
         }

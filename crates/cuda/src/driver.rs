@@ -72,7 +72,7 @@ pub struct Call<'a> {
     pub threads: u32,
     /// The bytes of the struct of parameters, aligned to 8.
     pub params: &'a [u8],
-    /// The buffers.
+    /// The buffers; 0 for one without bytes.
     pub buffers: &'a [Address],
 }
 

@@ -11,6 +11,7 @@ macro_rules! sources {
 }
 sources![
     "common.cuh",
+    "convolution.cuh",
     "gemm.cuh",
     "pointwise.cuh",
     "pool.cuh",

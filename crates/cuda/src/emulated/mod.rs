@@ -370,7 +370,7 @@ impl Driver for EmulatedDriver {
         if call.threads == 0 || call.threads > block::MAX_THREADS || call.grid.contains(&0) {
             return Err(Error::kernel(format!("{name}: {} threads in {:?} blocks", call.threads, call.grid)));
         }
-        for (i, address) in call.buffers.iter().enumerate() {
+        for (i, address) in call.buffers.iter().enumerate().filter(|(_, address)| **address != 0) {
             self.check_range(device, *address, 1, &format!("{name}: argument {i}"))?;
         }
         let mut params = vec![0u64; call.params.len().div_ceil(8)];

@@ -6,10 +6,12 @@
 //!
 //! | module | about |
 //! |---|---|
+//! | `device` | the CUDA kernels of all passes |
 //! | `geometry` | the constants of a launch; patches: a piece of an image with its zero border |
 //! | `pass` | forward and data gradient: one sweep over patches, without unrolling images |
 //! | `weight` | weight and bias gradient: ordered sums over fixed chunks of the minibatch |
 
+mod device;
 mod geometry;
 mod pass;
 mod weight;

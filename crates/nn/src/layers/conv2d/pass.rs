@@ -2,13 +2,16 @@
 //! give a pixel of the destination. The data gradient slides over y's gradient with the kernel turned round; with a
 //! stride, every phase of the destination has its own subset of the kernel, so nothing is multiplied by inserted zeros.
 
-use super::geometry::{Params, Plane, cut_patch, fit};
+use super::{
+    device,
+    geometry::{Params, Plane, cut_patch, fit},
+};
 use crate::{
     layers::relu::relu,
     tile::{Block, MR, NR, Sweep, accumulate, copy, pack, pack_columns},
 };
 use alexnode_core::{
-    Engine,
+    Engine, Stage, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -294,6 +297,9 @@ impl Kernel for Conv2dForward {
         let finish = Finish { bias: Some(bias), relu: p.relu != 0 };
         pass.run(host, x, packed, finish, &y, &Shared::new(patches));
     }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        device::forward(p, Self::NAME)
+    }
 }
 
 impl Kernel for Conv2dDataGradient {
@@ -321,5 +327,8 @@ impl Kernel for Conv2dDataGradient {
             let finish = Finish { bias: None, relu: false };
             pass.run(host, dy, packed, finish, &dx, &Shared::new(patches));
         }
+    }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        device::data_gradient(p, Self::NAME)
     }
 }

@@ -3,10 +3,13 @@
 //!
 //! A block is MR neighbouring weights of a kernel x NR output channels; its inner dimension is the pixels of y.
 
-use super::geometry::{Params, cut_patch, fit};
+use super::{
+    device,
+    geometry::{Params, cut_patch, fit},
+};
 use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack};
 use alexnode_core::{
-    Engine,
+    Engine, Stage, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -77,7 +80,7 @@ impl Kernel for Conv2dWeightGradient {
     fn scratch(p: &Params, engine: Engine) -> usize {
         match engine {
             Engine::Host { workers } => scratch(p, workers),
-            Engine::Cuda(_) => 0,
+            Engine::Cuda(_) => device::weight_gradient_scratch(p),
         }
     }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
@@ -125,6 +128,9 @@ impl Kernel for Conv2dWeightGradient {
                 }
             }
         });
+    }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        device::weight_gradient(p, Self::NAME)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The gradients. Both are cut into tiles of their result; every element is one sum in order, so no partial sums are needed.
 
-use super::Params;
+use super::{Params, device};
 use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack, prefetch};
 use alexnode_core::{
-    Engine,
+    Engine, Stage, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -98,6 +98,9 @@ impl Kernel for LinearDataGradient {
             }
         });
     }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        device::data_gradient(p, Self::NAME)
+    }
 }
 
 /// Calls `f(i, position, len)` for the runs of neighbours among the inputs `first..first + count`: input `first + i` lies at `position`.
@@ -170,6 +173,9 @@ impl Kernel for LinearWeightGradient {
                 }
             }
         });
+    }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        device::weight_gradient(p, Self::NAME)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Fully connected layer: `y[n, o] = bias[o] + sum over i of x[n, i] w[o, i]`, where i runs over rows, columns and
 //! channels of the input.
 
+mod device;
 mod gradient;
 mod product;
 

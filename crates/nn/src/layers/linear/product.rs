@@ -1,12 +1,12 @@
 //! Forward. The weights are by far the largest operand, so they are read once and as they lie; the samples are packed instead.
 
-use super::Params;
+use super::{Params, device};
 use crate::{
     layers::relu::relu,
     tile::{Block, MR, NR, Sweep, accumulate},
 };
 use alexnode_core::{
-    Engine,
+    Engine, Stage, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -84,6 +84,9 @@ impl Kernel for LinearForward {
                 }
             }
         });
+    }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        device::forward(p, Self::NAME)
     }
 }
 

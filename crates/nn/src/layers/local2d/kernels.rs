@@ -1,6 +1,7 @@
 //! Every output position is a small fully connected layer on its own window. Forward and weight gradient are tasks per position and
 //! group; the data gradient, where windows overlap, is tasks per block of images, which go through the positions in order.
 
+use super::device;
 use crate::{
     layers::{
         conv2d::{Params, Plane, cut_patch},
@@ -9,7 +10,7 @@ use crate::{
     tile::{Block, MR, NR, Sweep, accumulate, copy, pack, pack_columns},
 };
 use alexnode_core::{
-    Engine,
+    Engine, Stage, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -136,6 +137,9 @@ impl Kernel for Local2dForward {
             }
         });
     }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        device::forward(p, Self::NAME)
+    }
 }
 
 impl Kernel for Local2dWeightGradient {
@@ -183,6 +187,9 @@ impl Kernel for Local2dWeightGradient {
             }
         });
     }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        device::weight_gradient(p, Self::NAME)
+    }
 }
 
 impl Kernel for Local2dDataGradient {
@@ -215,6 +222,9 @@ impl Kernel for Local2dDataGradient {
                 }
             }
         });
+    }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        device::data_gradient(p, Self::NAME)
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! `y[n, p, q, o] = bias[p, q, o] + sum over r, s, i of x[n, p stride + r - padding, q stride + s - padding, i] w[p, q, o, r, s, i]`
 
+mod device;
 mod kernels;
 
 use super::{Layer, Needs, ParameterSpec, Reads, bias_spec, check_elements, conv2d::Conv2d};
