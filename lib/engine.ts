@@ -6,6 +6,9 @@ import { nativeAsync } from './errors.js';
 import type { Metrics } from './events.js';
 import type { NetworkSpec } from './layers.js';
 
+/** The arithmetic of the layers that multiply; sums, norms and the loss are in 32-bit floats everywhere. The processor knows `fp32` only. */
+export type Precision = 'fp32' | 'tf32' | 'bf16';
+
 /** What an engine is made of. */
 export interface EngineConfig {
   network: NetworkSpec;
@@ -14,7 +17,7 @@ export interface EngineConfig {
   batch: number;
   seed: number;
   momentum: number;
-  precision: 'fp32';
+  precision: Precision;
 }
 
 /** Some consecutive steps under the same rates. */

@@ -1,6 +1,7 @@
 /** What a network costs before anything is allocated, and the devices that there are. */
 import { describeNetwork as describeNative, listDevices as listNative } from '#native';
 
+import type { Precision } from './engine.js';
 import { native } from './errors.js';
 import type { NetworkSpec } from './layers.js';
 import type { Recipe } from './recipe.js';
@@ -45,7 +46,7 @@ export interface DeviceInfo {
 /** Checks a network and plans it, allocating nothing. ERR_SHAPE or ERR_USAGE names the layer. */
 export function describeNetwork(
   network: NetworkSpec,
-  options: { batch: number; devices: string[]; threads?: number },
+  options: { batch: number; devices: string[]; threads?: number; precision?: Precision },
 ): NetworkInfo {
   return JSON.parse(native(() => describeNative(JSON.stringify({ network, ...options })))) as NetworkInfo;
 }

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 
 import { changeRecipe, check, parseDuration, parseSettings, RECIPE_DEFAULTS, seedSchema } from './config.js';
 import { type Dataset, type DatasetOptions, openDataset } from './data.js';
+import type { Precision } from './engine.js';
 import { usage } from './errors.js';
 import type { Change } from './events.js';
 import type { NetworkSpec } from './layers.js';
@@ -33,7 +34,7 @@ export interface TrainOptions {
   threads?: number;
   /** Default 1. */
   seed?: number;
-  precision?: 'fp32';
+  precision?: Precision;
   /** Wall-clock time between checkpoints inside an epoch, in seconds or as `10m`. Default: only at the end of epochs. */
   saveEvery?: number | string;
 }
@@ -46,7 +47,7 @@ export interface Prepared {
   devices: string[];
   threads: number | undefined;
   seed: number;
-  precision: 'fp32';
+  precision: Precision;
   saveEvery: number | undefined;
   preset: string | undefined;
   why: { preset: string; devices: string };

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 
 import { Checkpoints } from './checkpoint.js';
 import type { DatasetConfig, DatasetInfo } from './data.js';
+import type { Precision } from './engine.js';
 import type { Environment } from './environment.js';
 import { AlexnodeError, reason, usage } from './errors.js';
 import type { Change, EpochEvent, TrainEvent, TrainResult } from './events.js';
@@ -23,7 +24,7 @@ export interface RunConfig {
   /** CPU threads of the computation; `null`: as many as there are. The result does not depend on it. */
   threads: number | null;
   seed: number;
-  precision: 'fp32';
+  precision: Precision;
   /** Wall-clock seconds between checkpoints inside an epoch; `null`: only at the end of epochs. */
   saveEvery: number | null;
 }

@@ -1,6 +1,7 @@
 /** What a trainer is made of, checked and with every default filled in. */
 import { check, checkRecipe, seedSchema } from './config.js';
 import type { Dataset } from './data.js';
+import type { Precision } from './engine.js';
 import { usage } from './errors.js';
 import type { NetworkSpec } from './layers.js';
 import { suggestion } from './nearest.js';
@@ -19,7 +20,7 @@ export interface TrainerOptions {
   threads?: number;
   /** Of weights, order, augmentation and dropout; default 1. */
   seed?: number;
-  precision?: 'fp32';
+  precision?: Precision;
   /** Wall-clock seconds between checkpoints inside an epoch; default: only at the end of epochs. */
   saveEvery?: number;
   /** Name of the preset that network and recipe come from; only noted. */

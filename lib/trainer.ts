@@ -92,7 +92,7 @@ export class Trainer implements AsyncDisposable {
     const { network, recipe, devices, threads, seed, precision } = config;
     const { batch, momentum } = recipe;
     const limits = threads === null ? {} : { threads };
-    const info = describeNetwork(network, { batch, devices, ...limits });
+    const info = describeNetwork(network, { batch, devices, precision, ...limits });
     const engine = await Engine.create({ network, devices, batch, seed, momentum, precision, ...limits }, data);
     return new Trainer(config, data, info, engine);
   }

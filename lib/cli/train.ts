@@ -1,7 +1,16 @@
 /** `alexnode train`. */
 import { type Command, Option } from 'commander';
 
-import { PRESETS, type PresetName, type Recipe, rehearse, type TrainCall, type TrainOptions, train } from '../index.js';
+import {
+  PRESETS,
+  type Precision,
+  type PresetName,
+  type Recipe,
+  rehearse,
+  type TrainCall,
+  type TrainOptions,
+  train,
+} from '../index.js';
 import { rehearsalText } from './banner.js';
 import { EXIT, printJson } from './exit.js';
 import { addCommonFlags, collect, duration, oneOf, rate, whole } from './flags.js';
@@ -16,7 +25,7 @@ interface Flags {
   batch?: number;
   lr?: number;
   seed?: number;
-  precision?: 'fp32';
+  precision?: Precision;
   out?: string;
   resume?: string;
   set?: string[];
@@ -43,7 +52,11 @@ export function addTrain(program: Command, setCode: (code: number) => void): voi
     .option('--batch <n>', 'images per step', whole(1))
     .option('--lr <rate>', 'learning rate of the weights; the biases keep their ratio to it', rate)
     .option('--seed <n>', 'of weights, order, augmentation, dropout and generated images (default: 1)', whole(0))
-    .addOption(new Option('--precision <name>', 'number format: fp32').argParser(oneOf(['fp32'])))
+    .addOption(
+      new Option('--precision <name>', 'arithmetic of the layers that multiply: fp32, tf32 or bf16 (CUDA)').argParser(
+        oneOf(['fp32', 'tf32', 'bf16']),
+      ),
+    )
     .option('--out <folder>', 'run folder to make (default: runs/<preset>-<time>)')
     .option('--resume <run>', 'go on with the run in this folder, to its planned end')
     .option(

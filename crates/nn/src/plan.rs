@@ -37,6 +37,16 @@ pub struct Op {
     pub kind: OpKind,
 }
 
+impl Op {
+    /// The launch and its slot, where it is one.
+    pub fn launch(&self) -> Option<(SlotId, &Launch)> {
+        match &self.kind {
+            OpKind::Launch(slot, launch) => Some((*slot, launch)),
+            OpKind::Copy(_) => None,
+        }
+    }
+}
+
 /// A launch or a copy.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "a launch carries its parameters by value; there are few copies")]

@@ -115,16 +115,18 @@ impl Trainer {
     /// Plans, allocates and initialises the network on all slots of `backend`.
     ///
     /// # Errors
-    /// `ERR_USAGE` and `ERR_SHAPE` for a network that makes no sense, `ERR_DEVICE` where memory is short.
+    /// `ERR_USAGE` and `ERR_SHAPE` for a network that makes no sense, `ERR_DEVICE` where memory is short
+    /// or a kernel cannot be compiled.
     pub fn new(config: TrainerConfig, images: ImageStatistics<'_>, backend: Box<dyn Backend>) -> Result<Self> {
         let TrainerConfig { network, batch, seed, momentum } = config;
         let network = Network::new(network)?;
         let placement = Placement::new(backend.slots().len())?;
         let engines: Vec<Engine> = backend.slots().iter().map(|slot| slot.engine).collect();
         let plans = Plans::build(&network, placement, batch, momentum, &engines)?;
-        let resident = Resident::new(backend, plans.layout())?;
+        let mut resident = Resident::new(backend, plans.layout())?;
         let bind = |plan: &Plan| plan.bind(resident.arenas(), &|slot, what| resident.view(slot, what));
         let (train, eval) = (bind(&plans.train), bind(&plans.eval));
+        resident.backend().prepare(&mut train.iter().chain(&eval).filter_map(Op::launch))?;
         let mut trainer = Self { network, placement, batch, seed, resident, plans, train, eval };
         trainer.initialise(images)?;
         Ok(trainer)

@@ -1,7 +1,11 @@
 //! From the names of devices to a backend: the one place that knows which backends this build has.
 
-use alexnode_core::{Backend, DeviceName, Engine, Error, Result, system};
+use alexnode_core::{Backend, DeviceName, Engine, Error, Precision, Result, Target, system};
 use alexnode_cpu::CpuBackend;
+use alexnode_cuda::{
+    CudaBackend,
+    emulated::{self, EmulatedDriver},
+};
 use serde::Serialize;
 
 const NO_CUDA: &str = "this build has no CUDA backend";
@@ -25,31 +29,86 @@ pub fn list() -> Vec<DeviceInfo> {
     ]
 }
 
-/// The named devices, all of them usable.
-///
-/// # Errors
-/// `ERR_USAGE` for names that do not exist, `ERR_DEVICE` for devices that cannot be used.
-fn parse(names: &[String]) -> Result<Vec<DeviceName>> {
-    let devices: Vec<DeviceName> = names.iter().map(|name| name.parse()).collect::<Result<_>>()?;
-    match devices.iter().find(|device| **device != DeviceName::Cpu) {
-        Some(device) => Err(Error::device(format!("{device}: {NO_CUDA}")).hint("use `--devices cpu`")),
-        None => Ok(devices),
+/// What a run asks for.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// One name per slot.
+    pub names: &'a [String],
+    /// Processor threads; default: all that the process may use.
+    pub threads: Option<usize>,
+    /// The arithmetic of the layers that multiply.
+    pub precision: Precision,
+}
+
+/// Devices of one kind: a backend drives no others.
+enum Kind {
+    Cpu,
+    Cuda,
+    Emulated(Vec<usize>),
+}
+
+impl Request<'_> {
+    /// The devices, all of one kind.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` for names that do not exist or do not go together, `ERR_DEVICE` for devices that cannot be used.
+    fn kind(&self) -> Result<Kind> {
+        let devices: Vec<DeviceName> = self.names.iter().map(|name| name.parse()).collect::<Result<_>>()?;
+        let Some(first) = devices.first() else {
+            return Err(Error::usage("no device is named").hint("e.g. `--devices cpu`"));
+        };
+        let kind = std::mem::discriminant(first);
+        if let Some(other) = devices.iter().find(|device| std::mem::discriminant(*device) != kind) {
+            return Err(Error::usage(format!("{first} and {other} cannot train one network together"))
+                .hint("name devices of one kind, e.g. `--devices cuda:0,cuda:1`"));
+        }
+        let ordinals = devices.iter().filter_map(|device| match device {
+            DeviceName::Cuda(n) | DeviceName::Emulated(n) => Some(*n),
+            DeviceName::Cpu => None,
+        });
+        match first {
+            DeviceName::Cpu if self.precision != Precision::Fp32 => {
+                Err(Error::usage(format!("the processor computes in fp32, not in {}", self.precision))
+                    .hint("use `--precision fp32`, or a CUDA device"))
+            }
+            DeviceName::Cpu => Ok(Kind::Cpu),
+            DeviceName::Cuda(_) => Ok(Kind::Cuda),
+            DeviceName::Emulated(_) => Ok(Kind::Emulated(ordinals.collect())),
+        }
     }
-}
 
-/// What computes on each of the named devices, as far as a plan must know.
-///
-/// # Errors
-/// As [`open`].
-pub fn engines(names: &[String], threads: Option<usize>) -> Result<Vec<Engine>> {
-    let slots = parse(names)?.len();
-    Ok(vec![Engine::Host { workers: CpuBackend::workers(slots, threads)? }; slots])
-}
+    fn no_cuda(&self) -> Error {
+        Error::device(format!("{}: {NO_CUDA}", self.names[0])).hint("use `--devices cpu`")
+    }
 
-/// A backend with one slot per name. `threads` are shared by the slots on the processor; default: all that the process may use.
-///
-/// # Errors
-/// `ERR_USAGE` for names that do not exist, `ERR_DEVICE` for devices that cannot be used.
-pub fn open(names: &[String], threads: Option<usize>) -> Result<Box<dyn Backend>> {
-    Ok(Box::new(CpuBackend::new(parse(names)?.len(), threads)?))
+    /// What computes on each of the devices, as far as a plan must know.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn engines(&self) -> Result<Vec<Engine>> {
+        let slots = self.names.len();
+        match self.kind()? {
+            Kind::Cpu => Ok(vec![Engine::Host { workers: CpuBackend::workers(slots, self.threads)? }; slots]),
+            Kind::Cuda => Err(self.no_cuda()),
+            Kind::Emulated(_) => {
+                Ok(vec![Engine::Cuda(Target { compute: emulated::COMPUTE, precision: self.precision }); slots])
+            }
+        }
+    }
+
+    /// A backend with one slot per name. Slots on the processor share its threads.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` for names that do not exist or do not go together, `ERR_DEVICE` for devices that cannot be used.
+    pub fn open(&self) -> Result<Box<dyn Backend>> {
+        match self.kind()? {
+            Kind::Cpu => Ok(Box::new(CpuBackend::new(self.names.len(), self.threads)?)),
+            Kind::Cuda => Err(self.no_cuda()),
+            Kind::Emulated(ordinals) => {
+                let options = emulated::Options { threads: self.threads, ..emulated::Options::default() };
+                let driver = EmulatedDriver::new(&ordinals, options)?;
+                Ok(Box::new(CudaBackend::new(Box::new(driver), self.precision, false)?))
+            }
+        }
+    }
 }

@@ -25,6 +25,13 @@ struct Request {
     devices: Vec<String>,
     #[serde(default)]
     threads: Option<usize>,
+    #[serde(default = "fp32")]
+    precision: String,
+}
+
+/// The precision where none is asked for.
+pub fn fp32() -> String {
+    "fp32".into()
 }
 
 /// `Description`, with the names of the devices.
@@ -42,13 +49,14 @@ struct DeviceMemory<'a> {
     memory: &'a MemoryUse,
 }
 
-/// Checks a network and plans it without allocating anything. In: `{ network, batch, devices, threads? }`. Out: the layer table, the
+/// Checks a network and plans it without allocating anything. In: `{ network, batch, devices, threads?, precision? }`. Out: the layer table, the
 /// memory of each device and the counters of a training step. ERR_USAGE or ERR_SHAPE names the layer that does not fit.
 #[napi]
 pub fn describe_network(env: Env, request: String) -> napi::Result<String> {
     answer(env, || {
-        let Request { network, batch, devices, threads } = parse("describeNetwork", &request)?;
-        let description = describe(network, batch, &devices::engines(&devices, threads)?)?;
+        let Request { network, batch, devices, threads, precision } = parse("describeNetwork", &request)?;
+        let engines = devices::Request { names: &devices, threads, precision: precision.parse()? }.engines()?;
+        let description = describe(network, batch, &engines)?;
         let memory = devices.iter().zip(&description.memory);
         let memory = memory.map(|(device, memory)| DeviceMemory { device, memory }).collect();
         json(&Described { network: &description, memory })

@@ -25,20 +25,12 @@ pub struct Config {
     seed: u64,
     #[serde(default = "paper_momentum")]
     momentum: f32,
-    #[serde(default)]
-    precision: Precision,
+    #[serde(default = "crate::functions::fp32")]
+    precision: String,
 }
 
 fn paper_momentum() -> f32 {
     0.9
-}
-
-/// The arithmetic of the layers.
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Precision {
-    #[default]
-    Fp32,
 }
 
 /// Which images to test on, and how.
@@ -73,7 +65,7 @@ impl Session {
     /// # Errors
     /// `ERR_USAGE`, `ERR_SHAPE` or `ERR_DEVICE`, naming what does not fit.
     pub fn new(config: Config, dataset: Arc<Dataset>) -> Result<Self> {
-        let Config { network, devices, threads, batch, seed, momentum, precision: Precision::Fp32 } = config;
+        let Config { network, devices, threads, batch, seed, momentum, precision } = config;
         let info = dataset.info();
         if info.classes.len() != network.classes {
             return Err(Error::usage(format!(
@@ -94,7 +86,7 @@ impl Session {
         let statistics = dataset.statistics();
         let images =
             ImageStatistics { mean: &statistics.mean, deviations: statistics.stdevs, components: statistics.vectors };
-        let backend = devices::open(&devices, threads)?;
+        let backend = devices::Request { names: &devices, threads, precision: precision.parse()? }.open()?;
         let trainer = Trainer::new(TrainerConfig { network, batch, seed, momentum }, images, backend)?;
         Ok(Self { trainer, dataset, seed, loader: None })
     }
