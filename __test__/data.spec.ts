@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 
@@ -86,4 +86,57 @@ test('an undecodable file is an error that names it, or is skipped: counted, lis
     rehearsed.warnings.map(({ code }) => code),
     ['IMAGES_SKIPPED'],
   );
+});
+
+test('with skip, a file that goes bad between two sessions of a run is left out of the second, and listed', async (t) => {
+  const folder = photos(temporary(), { 'train/cat': 12, 'train/dog': 12, 'val/cat': 2, 'val/dog': 2 });
+  const out = join(temporary(), 'run');
+  await using first = await train({ ...call(folder), onBadImage: 'skip', steps: 2, out });
+  await drain(first);
+  t.deepEqual(first.data.info.skipped, []);
+  await first.dispose();
+  const bad = join(folder, 'train', 'cat', '3.png');
+  const { size, atime, mtime } = statSync(bad);
+  writeFileSync(bad, new Uint8Array(size));
+  utimesSync(bad, atime, mtime);
+
+  await using second = await train({ resume: out });
+  const events = await drain(second);
+  t.is(second.result?.status, 'completed');
+  t.is(second.data.info.train, 23);
+  const warnings = events.flatMap((event) => (event.type === 'warning' ? [event] : []));
+  t.deepEqual(
+    warnings.map(({ code }) => code),
+    ['DATA_CHANGED', 'IMAGES_SKIPPED'],
+  );
+  t.regex(warnings[1]?.message ?? '', /^1 undecodable image is left out, .*3\.png \(not a picture/);
+  const manifest = JSON.parse(readFileSync(join(out, 'run.json'), 'utf8')) as Manifest;
+  t.deepEqual(
+    manifest.data.skipped.map(({ path }) => path),
+    [bad],
+  );
+});
+
+test('a file that vanishes during a run ends it with its name and what to do; then the run goes on without it', async (t) => {
+  const folder = photos(temporary(), { 'train/cat': 40, 'train/dog': 40, 'val/cat': 2, 'val/dog': 2 });
+  const out = join(temporary(), 'run');
+  await using first = await train({ ...call(folder), onBadImage: 'skip', steps: 2, out });
+  await drain(first);
+  await first.dispose();
+
+  const cat = (index: number) => join(folder, 'train', 'cat', `${index}.png`);
+  await using second = await train({ resume: out });
+  for (let index = 0; index < 40; index += 2) rmSync(cat(index));
+  const error = await t.throwsAsync(drain(second), {
+    code: 'ERR_DATA',
+    message: /cat.\d+\.png: cannot be read: .*; when the data set was opened, it was in order$/,
+  });
+  t.regex((error as Error & { hint: string }).hint, /^start again, or go on with `--resume`/);
+  t.like(second.result, { status: 'failed', error: { code: 'ERR_DATA' } });
+  await second.dispose();
+
+  await using third = await train({ resume: out });
+  await drain(third);
+  t.like(third.result, { status: 'completed' });
+  t.is(third.data.info.train, 60);
 });

@@ -1,6 +1,6 @@
 /** What the end-to-end specs share: a network that trains in a blink, temporary folders, the command as a child process. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -86,6 +86,28 @@ export async function drain(training: Training): Promise<TrainEvent[]> {
   const events: TrainEvent[] = [];
   for await (const event of training) events.push(event);
   return events;
+}
+
+/** A copy of package.json and `lib/`, without the addon and what was built with it; removed when the process ends. */
+export function copyOfLib(): string {
+  const folder = temporary();
+  const native = join(ROOT, 'lib', 'native');
+  cpSync(join(ROOT, 'lib'), join(folder, 'lib'), { recursive: true, filter: (path) => !path.startsWith(native) });
+  cpSync(join(ROOT, 'package.json'), join(folder, 'package.json'));
+  symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
+  return folder;
+}
+
+/**
+ * JavaScript that makes the process take itself for one on another platform. The compiler of the sources, which has a platform of its
+ * own, is started before; that needs `TSX_DISABLE_CACHE`.
+ */
+export function pretend(platform: string): string {
+  const [os, cpu] = platform.split('-');
+  return `
+    await import('./lib/nearest.js');
+    Object.defineProperties(process, { platform: { value: '${os}' }, arch: { value: '${cpu}' } });
+  `;
 }
 
 /** The data section of a safetensors file: all tensors, byte for byte, without the metadata. */

@@ -75,10 +75,12 @@ export function dataWarnings(info: DatasetInfo): WarningEvent[] {
   const warnings: WarningEvent[] = [];
   const [first] = info.skipped;
   if (first !== undefined) {
+    const { length } = info.skipped;
+    const left = length === 1 ? 'undecodable image is' : 'undecodable images are';
     warnings.push({
       type: 'warning',
       code: 'IMAGES_SKIPPED',
-      message: `${info.skipped.length} undecodable images are left out, the first: ${first.path} (${first.reason})`,
+      message: `${length} ${left} left out, the first: ${first.path} (${first.reason})`,
       hint: 'The files are untouched; run.json lists all of them (data.skipped). --on-bad-image error stops at the first.',
     });
   }

@@ -4,6 +4,8 @@
  * `train()` does it all from options to a run folder; `openDataset()` and `Trainer` are the parts. Nothing here prints, installs
  * signal handlers or keeps global state.
  */
+import './supported.js';
+
 export { type CheckpointMetadata, type Cursor, readCheckpoint, type Saved } from './checkpoint.js';
 export { parseDuration } from './config.js';
 export { type Dataset, type DatasetInfo, type DatasetOptions, openDataset } from './data.js';

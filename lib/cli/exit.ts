@@ -1,5 +1,5 @@
 /** Errors as the command shows them, and exit codes. */
-import { AlexnodeError, type ErrorCode } from '../index.js';
+import type { AlexnodeError, ErrorCode } from '../index.js';
 
 /** The exit codes; any other failure is 1. */
 export const EXIT = { ok: 0, failure: 1, usage: 2, device: 3, data: 4, diverged: 5, interrupted: 130 } as const;
@@ -13,14 +13,19 @@ const BY_CODE: Partial<Record<ErrorCode, number>> = {
   ERR_ABORTED: EXIT.interrupted,
 };
 
+/** By its name: the class itself cannot be imported where the addon is missing, and that has to be told, too. */
+function isTyped(error: unknown): error is AlexnodeError {
+  return error instanceof Error && error.name === 'AlexnodeError';
+}
+
 /** The exit code of a failure. */
 export function exitCodeOf(error: unknown): number {
-  return (error instanceof AlexnodeError ? BY_CODE[error.code] : undefined) ?? EXIT.failure;
+  return (isTyped(error) ? BY_CODE[error.code] : undefined) ?? EXIT.failure;
 }
 
 /** What went wrong and what to do, on stderr; with `json` also as an event on stdout. */
 export function printError(error: unknown, json: boolean): void {
-  if (!(error instanceof AlexnodeError)) {
+  if (!isTyped(error)) {
     process.stderr.write(`alexnode: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
     if (json) printJson({ type: 'error', code: null, message: String(error), hint: null });
     return;

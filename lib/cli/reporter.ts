@@ -1,5 +1,5 @@
 /** What a training shows while it runs: a bar on a terminal, a line now and then elsewhere, events with `--json`. */
-import { Presets, SingleBar } from 'cli-progress';
+import { type Params, SingleBar } from 'cli-progress';
 
 import type { EpochEvent, StartEvent, StepEvent, TrainEvent, Training, TrainResult } from '../index.js';
 import { banner, line, warningText } from './banner.js';
@@ -96,28 +96,28 @@ export class TextReporter implements Reporter {
       this.#showBar(event);
     } else if (this.#lastLine === 0 || now - this.#lastLine >= LINE_MS) {
       this.#lastLine = now;
-      this.#out.write(line('step', `${count(event.step)}  ${this.#place(event)}  ${stepText(event)}`));
+      const place = `epoch ${this.#epoch(event)} ${shareText(event.batch / event.batches)}`;
+      this.#out.write(line('step', [count(event.step), place, ...numbers(event)].join('  ')));
     }
   }
 
-  #place(event: StepEvent): string {
-    return `epoch ${event.epoch}/${this.#start?.epochs ?? '?'} ${Math.floor((100 * event.batch) / event.batches)} %`;
+  #epoch({ epoch }: StepEvent): string {
+    return `${epoch}/${this.#start?.epochs ?? '?'}`;
   }
 
   #showBar(event: StepEvent): void {
+    const shown: Shown = { epoch: this.#epoch(event), numbers: numbers(event) };
     if (this.#bar === undefined) {
-      const options = {
+      this.#bar = new SingleBar({
         stream: this.#out,
         clearOnComplete: true,
         gracefulExit: false,
         linewrap: false,
-        barsize: 24,
-        format: ' {place}  {bar}  {text}',
-      };
-      this.#bar = new SingleBar(options, Presets.shades_classic);
-      this.#bar.start(event.batches, event.batch, { place: this.#place(event), text: stepText(event) });
+        format: (_, { maxWidth, progress }: Params, last: Shown) => barLine(maxWidth, progress, last),
+      });
+      this.#bar.start(event.batches, event.batch, shown);
     }
-    this.#bar.update(event.batch, { place: this.#place(event), text: stepText(event) });
+    this.#bar.update(event.batch, shown);
   }
 
   #epochLine(event: EpochEvent): string {
@@ -157,9 +157,43 @@ export class TextReporter implements Reporter {
   }
 }
 
-function stepText(event: StepEvent): string {
-  return (
-    `loss ${event.loss.toFixed(3)}  error ${percent(event.top1Error)}  ${count(event.imagesPerSecond)} images/s  ` +
-    `waiting ${Math.round(event.waitShare * 100)} %  eta ${time(event.etaSeconds)}`
-  );
+function numbers(event: StepEvent): string[] {
+  return [
+    `loss ${event.loss.toFixed(3)}`,
+    `error ${percent(event.top1Error)}`,
+    `${count(event.imagesPerSecond)} images/s`,
+    `waiting ${Math.round(event.waitShare * 100)} %`,
+    `eta ${time(event.etaSeconds)}`,
+  ];
+}
+
+/** What stands beside the bar: `2/18` and the numbers of the step. */
+interface Shown {
+  epoch: string;
+  numbers: string[];
+}
+
+const WIDEST_BAR = 24;
+const NARROWEST_BAR = 4;
+
+/**
+ * The bar and its numbers in one line of `columns`. A terminal of 80 has no room for all of it: then the bar shrinks and says alone how
+ * far the epoch is, so that no number is cut off.
+ */
+export function barLine(columns: number, progress: number, { epoch, numbers }: Shown): string {
+  const wide = [` epoch ${epoch} ${shareText(progress)}`, bar(progress, WIDEST_BAR), ...numbers].join('  ');
+  if (wide.length < columns) return wide;
+  const text = numbers.join(' ');
+  const room = Math.min(WIDEST_BAR, columns - ` ${epoch}  ${text} `.length);
+  return room < NARROWEST_BAR ? ` ${epoch} ${text}` : ` ${epoch} ${bar(progress, room)} ${text}`;
+}
+
+function bar(progress: number, size: number): string {
+  const done = Math.round(progress * size);
+  return '█'.repeat(done) + '░'.repeat(size - done);
+}
+
+/** `16 %`, and 100 only where nothing is left. */
+function shareText(share: number): string {
+  return `${Math.floor(share * 100)} %`;
 }

@@ -15,7 +15,10 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
 import { $ } from 'zx';
+
+import { unsupported } from '../platform.js';
 
 /** The project's root folder. */
 export const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -23,7 +26,6 @@ export const root = fileURLToPath(new URL('../..', import.meta.url));
 export const nativeFolder = join(root, 'lib/native');
 
 const SOURCES = ['Cargo.toml', 'Cargo.lock', 'crates', 'cuda'];
-const PLATFORMS = ['linux-x64', 'linux-arm64', 'darwin-x64', 'darwin-arm64'];
 
 /**
  * How the scripts call cargo. Incremental compilation is off: with optimised code it now and then leaves objects that no longer
@@ -76,16 +78,19 @@ export async function buildNative(folder: string, profile: 'dev' | 'dist'): Prom
       'index.d.ts',
       '--no-const-enum',
     ];
-    const { exitCode } = await $({
+    // Cargo writes to stderr itself; stdout is what the napi command has to say.
+    const { exitCode, stdout } = await $({
       cwd: root,
       env: cargoEnvironment,
-      stdio: ['ignore', 2, 2],
+      stdio: ['ignore', 'pipe', 2],
+      quiet: true,
       nothrow: true,
     })`${cli} build ${options} ${output}`;
     if (exitCode !== 0) {
+      process.stderr.write(complaint(stdout));
       throw new BuildError(
-        `the native addon could not be built (exit code ${exitCode}); the reason stands above`,
-        'it needs Rust 1.88 or newer (`rustup update`) and a C linker (`cc`; Debian and Ubuntu: `apt install build-essential`)',
+        'the native addon could not be built; the reason stands above',
+        'it needs Rust 1.88 or newer (`rustup update`) and a C linker (`cc`; Debian and Ubuntu: `apt install build-essential`); then repeat the command',
       );
     }
     for (const file of readdirSync(temporary)) renameSync(join(temporary, file), join(folder, file));
@@ -96,6 +101,14 @@ export async function buildNative(folder: string, profile: 'dev' | 'dist'): Prom
   writeFileSync(stamp(folder), '');
   utimesSync(stamp(folder), started, started);
   notice(`built in ${((Date.now() - started.getTime()) / 1000).toFixed(0)} s`);
+}
+
+/** What a failed napi command said, without its stack trace; nothing where it only repeats that cargo failed. */
+function complaint(stdout: string): string {
+  const lines = stripVTControlCharacters(stdout)
+    .split('\n')
+    .filter((text) => text.trim() !== '' && !/^\s+at /.test(text));
+  return lines.some((text) => text.includes('Build failed with exit code')) ? '' : lines.map((l) => `${l}\n`).join('');
 }
 
 /** The addon's file name in `folder`, or undefined. */
@@ -137,15 +150,20 @@ function newest(paths: string[]): number {
 }
 
 async function checkTools(): Promise<void> {
-  const platform = `${process.platform}-${process.arch}`;
-  if (!PLATFORMS.includes(platform)) {
-    throw new BuildError(`${platform} is not supported`, `use one of ${PLATFORMS.join(', ')}`);
-  }
-  const { exitCode } = await $({ cwd: root, quiet: true, nothrow: true })`cargo --version`;
-  if (exitCode !== 0) {
+  const problem = unsupported(`${process.platform}-${process.arch}`);
+  if (problem !== undefined) throw new BuildError(problem.message, problem.hint ?? '');
+  const { exitCode, stderr } = await $({ cwd: root, quiet: true, nothrow: true })`cargo --version`;
+  // What a shell answers for a command that is not there.
+  if (exitCode === 127) {
     throw new BuildError(
       'the native addon has to be built, and cargo, the Rust build tool, was not found on the PATH',
       'install Rust from https://rustup.rs, open a new shell and repeat the command',
+    );
+  }
+  if (exitCode !== 0) {
+    throw new BuildError(
+      `the native addon has to be built, and cargo does not work: ${stderr.trim() || `exit code ${exitCode}`}`,
+      'see to it that `cargo --version` works (with rustup: `rustup default stable`) and repeat the command',
     );
   }
 }

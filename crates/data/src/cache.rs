@@ -12,6 +12,7 @@ const MOST: usize = 32;
 
 /// A folder of files named by the hash of what they depend on. Every file ends with the hash of its content, so a damaged one counts
 /// as absent. Keeping and reading never fail a run: what cannot be kept is computed again next time.
+#[derive(Clone)]
 pub(crate) struct Cache {
     dir: Option<PathBuf>,
 }
@@ -44,6 +45,12 @@ impl Cache {
         };
         // A read-only or full disk is no reason to stop: see the type's description.
         let _ = write();
+    }
+
+    /// Drops what was kept as `kind` under `key`; `false` where it is still there.
+    pub fn forget(&self, kind: &str, key: &Key) -> bool {
+        let removed = self.path(kind, key).is_some_and(|path| fs::remove_file(path).is_ok());
+        removed || self.load(kind, key).is_none()
     }
 
     fn path(&self, kind: &str, key: &Key) -> Option<PathBuf> {
@@ -114,6 +121,9 @@ mod tests {
         assert_eq!(cache.load("x", &key), None);
         cache.store("x", &key, b"found");
         assert_eq!(cache.load("x", &key).as_deref(), Some(&b"found"[..]));
+        assert_eq!(cache.load("y", &key), None);
+        cache.store("y", &key, b"wrong");
+        assert!(cache.forget("y", &key) && cache.forget("never", &key));
         assert_eq!(cache.load("y", &key), None);
         let path = cache.path("x", &key).unwrap();
         let mut bytes = fs::read(&path).unwrap();

@@ -10,11 +10,11 @@ use crate::{
     options::{DatasetOptions, LoaderOptions, OnBadImage, Split},
     parallel::Workers,
     prepare::{KEEP, Preparer},
-    scan::{self, Depth, Finding},
+    scan::{self, Depth, Finding, Memory, Scan},
     split,
     statistics::{self, MAX_SAMPLE, Statistics, Sums},
 };
-use alexnode_core::{Error, Result, rng::sample_order};
+use alexnode_core::{Error, ErrorCode, Result, rng::sample_order};
 use image::metadata::Orientation;
 use serde::Serialize;
 use std::{
@@ -105,8 +105,15 @@ pub struct DatasetInfo {
 
 /// Where the bytes of an image come from.
 enum Source {
-    Generated { seed: u64 },
-    Files { files: Files, items: [Vec<Item>; 2] },
+    Generated {
+        seed: u64,
+    },
+    Files {
+        files: Files,
+        items: [Vec<Item>; 2],
+        /// Where bad files are skipped: what says which are.
+        skip: Option<Memory>,
+    },
     Cifar(Cifar),
 }
 
@@ -237,7 +244,13 @@ impl Dataset {
             kept,
             threads: workers.threads,
         };
-        dataset.statistics = dataset.measure(&listed.stamp, &cache, workers)?;
+        dataset.statistics = match dataset.measure(&listed.stamp, &cache, workers) {
+            // A file has gone bad, without a trace at it, since an earlier run found it in order: look at all of them again.
+            Err(error) if error.code() == ErrorCode::Data && dataset.forget_findings() => {
+                return Self::open(options, cancel);
+            }
+            measured => measured?,
+        };
         dataset.info.mean = dataset.statistics.colour;
         dataset.info.per_class = PerClass { train: dataset.count(Split::Train), val: dataset.count(Split::Val) };
         dataset.check_classes()?;
@@ -308,11 +321,13 @@ impl Dataset {
                 }
                 Ok(i32::from(class))
             }
-            Source::Files { files, items } => {
+            Source::Files { files, items, skip } => {
                 let item = &items[split.index()][id as usize];
                 let read = files.read(&item.entry, u64::MAX, &mut worker.file);
-                read.and_then(|()| worker.preparer.prepare(&worker.file, out))
-                    .map_err(|reason| bad_image(&files.name(&item.entry), &reason))?;
+                read.and_then(|()| worker.preparer.prepare(&worker.file, out)).map_err(|reason| {
+                    let name = files.name(&item.entry);
+                    skip.as_ref().map_or_else(|| bad_image(&name, &reason), |found| gone_bad(&name, &reason, found))
+                })?;
                 if worker.file.capacity() > KEEP {
                     worker.file = Vec::new();
                 }
@@ -346,6 +361,11 @@ impl Dataset {
         let statistics = sums.finish();
         cache.store("statistics", &key, &statistics.to_bytes());
         Ok(statistics)
+    }
+
+    /// Whether the findings of an earlier run were relied on to skip bad files, and are forgotten now.
+    fn forget_findings(&self) -> bool {
+        matches!(&self.source, Source::Files { skip: Some(found), .. } if found.used && found.forget())
     }
 
     /// Decodes validation images once, so that a damaged one is found now and not hours later, after the first epoch. (Training images
@@ -422,6 +442,15 @@ fn bad_image(name: &str, reason: &str) -> Error {
         .hint("repair, convert or remove the file, or leave such files out with `--on-bad-image skip`")
 }
 
+/// A file that was in order when bad ones were left out. Leaving it out now would change the minibatches after it in a way that no later
+/// run could repeat.
+fn gone_bad(name: &str, reason: &str, found: &Memory) -> Error {
+    found.forget();
+    Error::data(format!("{name}: {reason}; when the data set was opened, it was in order")).hint(
+        "start again, or go on with `--resume`: a file that is bad then is left out and listed. Or repair it first",
+    )
+}
+
 fn list(options: &DatasetOptions, cache: &Cache, workers: Workers<'_>) -> Result<Listed> {
     if options.source == "generated" {
         return Ok(list_generated(options.seed));
@@ -495,7 +524,7 @@ fn list_files(
     let depth = Depth { on_bad_image: options.on_bad_image, hash: !layout.given };
     let all: Vec<&Item> = layout.items.iter().flatten().collect();
     let stamp = scan::stamp(&files, all.iter().copied());
-    let findings = scan::scan(&files, &all, depth, &stamp, cache, workers)?;
+    let Scan { findings, memory } = scan::scan(&files, &all, depth, &stamp, cache, workers)?;
     let bad: Vec<Skipped> = all
         .iter()
         .zip(&findings)
@@ -543,7 +572,11 @@ fn list_files(
         kind,
         split: if layout.given { SplitOrigin::Given } else { SplitOrigin::ByContentHash },
         classes: layout.classes,
-        source: Source::Files { files, items: lists.map(|list| list.into_iter().map(|(item, _)| item).collect()) },
+        source: Source::Files {
+            files,
+            items: lists.map(|list| list.into_iter().map(|(item, _)| item).collect()),
+            skip: (options.on_bad_image == OnBadImage::Skip).then_some(memory),
+        },
         usable,
         skipped: bad,
         fingerprint: Key::of(parts.iter().map(Vec::as_slice)),

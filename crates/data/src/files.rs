@@ -21,8 +21,8 @@ pub(crate) struct Entry {
     pub path: Box<Path>,
     /// Bytes.
     pub size: u64,
-    /// Nanoseconds since 1970, to notice a change; 0 in an archive.
-    pub modified: u64,
+    /// To notice a change: see [`times`]; 0 in an archive.
+    pub times: [u64; 2],
     /// Where it begins in the archive; 0 in a folder.
     pub offset: u64,
 }
@@ -76,7 +76,7 @@ impl Files {
             let found = Entry {
                 path: path.strip_prefix(".").unwrap_or(&path).into(),
                 size: entry.size(),
-                modified: 0,
+                times: [0; 2],
                 offset: entry.raw_file_position(),
             };
             if found.offset + found.size > total {
@@ -165,9 +165,7 @@ impl Files {
                 }
                 Ok(meta) if meta.is_dir() => self.walk(&path, links, entries)?,
                 Ok(meta) if meta.is_file() => {
-                    let modified = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-                    let modified = modified.map_or(0, |d| d.as_nanos() as u64);
-                    let entry = Entry { path: path.into(), size: meta.len(), modified, offset: 0 };
+                    let entry = Entry { path: path.into(), size: meta.len(), times: times(&meta), offset: 0 };
                     if self.may_be_picture(&entry) {
                         entries.push(entry);
                     }
@@ -176,7 +174,7 @@ impl Files {
                 Ok(_) => {}
                 // A link that leads nowhere: listed, so that reading it says what is wrong.
                 Err(_) => {
-                    let entry = Entry { path: path.into(), size: 0, modified: 0, offset: 0 };
+                    let entry = Entry { path: path.into(), size: 0, times: [0; 2], offset: 0 };
                     if has_picture_name(&entry.path) {
                         entries.push(entry);
                     }
@@ -199,6 +197,20 @@ impl Files {
                 Kind::Jpeg | Kind::Other(ImageFormat::Png | ImageFormat::Gif | ImageFormat::WebP)
             )
     }
+}
+
+/// Nanoseconds since 1970 of the last change of the content and, on Unix, of the last change of anything: nobody can set that one, so
+/// that other bytes under an old time are noticed, and so is a change of who may read the file.
+pub(crate) fn times(meta: &fs::Metadata) -> [u64; 2] {
+    let modified = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    #[cfg(unix)]
+    let changed = {
+        use std::os::unix::fs::MetadataExt;
+        (meta.ctime() as u64).wrapping_mul(1_000_000_000).wrapping_add(meta.ctime_nsec() as u64)
+    };
+    #[cfg(not(unix))]
+    let changed = 0;
+    [modified.map_or(0, |d| d.as_nanos() as u64), changed]
 }
 
 fn has_picture_name(path: &Path) -> bool {

@@ -187,7 +187,7 @@ mod tests {
     use std::path::Path;
 
     fn arranged(paths: &[&str]) -> Result<Layout> {
-        let entry = |p: &&str| Entry { path: Path::new(p).into(), size: 1, modified: 0, offset: 0 };
+        let entry = |p: &&str| Entry { path: Path::new(p).into(), size: 1, times: [0; 2], offset: 0 };
         arrange("photos", paths.iter().map(entry).collect())
     }
 

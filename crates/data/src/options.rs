@@ -37,8 +37,9 @@ pub enum OnBadImage {
     /// Stop with an error that names it: when the data set is opened where its beginning shows it, else when it is met.
     #[default]
     Error,
-    /// Leave it out. Every file is decoded once when the data set is opened (the outcome is cached); the others keep their
-    /// ids, so their random numbers do not change.
+    /// Leave it out. Every file is decoded once when the data set is opened (the outcome is kept until a file changes; one that could
+    /// not be read is tried again every time); the others keep their ids, so their random numbers do not change. A file that goes bad
+    /// after that is an error that names it, and is left out when the data set is opened again.
     Skip,
 }
 

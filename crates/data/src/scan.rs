@@ -3,7 +3,7 @@
 use crate::{
     cache::{Cache, Key},
     decode,
-    files::Files,
+    files::{self, Files},
     layout::Item,
     options::OnBadImage,
     parallel::Workers,
@@ -22,6 +22,36 @@ pub(crate) struct Finding {
     pub hash: Option<[u8; 32]>,
     /// Why it cannot be used.
     pub bad: Option<String>,
+    /// Nothing is known about its bytes, because they could not be read. That may change without any trace at the file, so such a
+    /// finding is never relied on: the next time the file is looked at again.
+    pub unread: bool,
+}
+
+impl Finding {
+    const UNREAD: Self = Self { hash: None, bad: None, unread: true };
+}
+
+/// What looking at all files gave.
+pub(crate) struct Scan {
+    /// One for each item, in their order.
+    pub findings: Vec<Finding>,
+    /// Where it is kept.
+    pub memory: Memory,
+}
+
+/// Findings that outlast the run.
+pub(crate) struct Memory {
+    cache: Cache,
+    key: Key,
+    /// Whether some of the findings were made in an earlier run.
+    pub used: bool,
+}
+
+impl Memory {
+    /// Sees to it that every file is looked at anew the next time, because a finding has turned out wrong; `false` where it cannot.
+    pub fn forget(&self) -> bool {
+        self.cache.forget("scan", &self.key)
+    }
 }
 
 /// How closely to look.
@@ -36,20 +66,20 @@ pub(crate) struct Depth {
 /// Identifies the files as they are now: a changed file changes it.
 pub(crate) fn stamp<'a>(files: &Files, items: impl Iterator<Item = &'a Item>) -> Key {
     let root = std::fs::canonicalize(files.root()).unwrap_or_else(|_| files.root().to_path_buf());
-    let archive = std::fs::metadata(&root).and_then(|m| m.modified()).map(|t| format!("{t:?}"));
-    let archive = if root.is_file() { archive.unwrap_or_default() } else { String::new() };
-    let mut list = Vec::new();
+    let archive = std::fs::metadata(&root).ok().filter(std::fs::Metadata::is_file);
+    let mut list: Vec<u8> =
+        archive.map_or([0; 2], |meta| files::times(&meta)).into_iter().flat_map(u64::to_le_bytes).collect();
     for Item { entry, .. } in items {
         list.extend_from_slice(entry.path.as_os_str().as_encoded_bytes());
         list.push(0);
-        for number in [entry.size, entry.modified, entry.offset] {
+        for number in [entry.size, entry.times[0], entry.times[1], entry.offset] {
             list.extend_from_slice(&number.to_le_bytes());
         }
     }
-    Key::of([root.as_os_str().as_encoded_bytes(), archive.as_bytes(), &list])
+    Key::of([root.as_os_str().as_encoded_bytes(), &list])
 }
 
-/// Looks at all `items` and keeps what it found under `stamp`.
+/// Looks at all `items` of which nothing is known yet and keeps what it found under `stamp`.
 ///
 /// # Errors
 /// `ERR_ABORTED` after a cancel. A bad file is a finding, not an error.
@@ -60,35 +90,42 @@ pub(crate) fn scan(
     stamp: &Key,
     cache: &Cache,
     workers: Workers<'_>,
-) -> Result<Vec<Finding>> {
+) -> Result<Scan> {
     let full = depth.on_bad_image == OnBadImage::Skip;
-    let key = Key::of([&b"scan 1"[..], stamp.bytes(), &[u8::from(full), u8::from(depth.hash)]]);
+    let key = Key::of([&b"scan 2"[..], stamp.bytes(), &[u8::from(full), u8::from(depth.hash)]]);
     let kept: Option<Vec<Finding>> = cache.load("scan", &key).and_then(|b| serde_json::from_slice(&b).ok());
-    if let Some(findings) = kept.filter(|f| f.len() == items.len()) {
-        return Ok(findings);
-    }
-    let findings = workers.map(
+    let kept = kept.filter(|findings| findings.len() == items.len());
+    let mut findings = kept.unwrap_or_else(|| vec![Finding::UNREAD; items.len()]);
+    let open: Vec<usize> = (0..items.len()).filter(|&i| findings[i].unread).collect();
+    let looks = workers.map(
         16,
-        items.len(),
+        open.len(),
         || (Vec::new(), Vec::new()),
-        |(bytes, pixels), i| Ok(look(files, items[i], full, depth.hash, bytes, pixels)),
+        |(bytes, pixels), i| Ok(look(files, items[open[i]], full, depth.hash, bytes, pixels)),
     )?;
-    if let Ok(bytes) = serde_json::to_vec(&findings) {
+    open.iter().zip(looks).for_each(|(&i, finding)| findings[i] = finding);
+    if !open.is_empty()
+        && let Ok(bytes) = serde_json::to_vec(&findings)
+    {
         cache.store("scan", &key, &bytes);
     }
-    Ok(findings)
+    let memory = Memory { cache: cache.clone(), key, used: open.len() < items.len() };
+    Ok(Scan { findings, memory })
 }
 
 fn look(files: &Files, item: &Item, full: bool, hash: bool, bytes: &mut Vec<u8>, pixels: &mut Vec<u8>) -> Finding {
     let most = if full || hash { u64::MAX } else { HEAD };
     if let Err(reason) = files.read(&item.entry, most, bytes) {
-        return Finding { hash: None, bad: Some(reason) };
+        return Finding { bad: Some(reason), ..Finding::UNREAD };
     }
     let hash = hash.then(|| Sha256::digest(&bytes).into());
     let mut result = if full { decode::decode(bytes, pixels) } else { decode::header(bytes) };
     if result.is_err() && (bytes.len() as u64) < item.entry.size {
         // A long preview or colour profile may stand before the size.
-        result = files.read(&item.entry, u64::MAX, bytes).and_then(|()| decode::header(bytes));
+        result = match files.read(&item.entry, u64::MAX, bytes) {
+            Ok(()) => decode::header(bytes),
+            Err(reason) => return Finding { bad: Some(reason), ..Finding::UNREAD },
+        };
     }
-    Finding { hash, bad: result.err() }
+    Finding { hash, bad: result.err(), unread: false }
 }
