@@ -15,6 +15,7 @@ sources![
     "gemm.cuh",
     "pointwise.cuh",
     "pool.cuh",
+    "response_norm.cuh",
     "add.cu",
     "augment.cu",
     "avg_pool2d.cu",

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::lower::Lower;
 use alexnode_core::{
-    Result, Shape, Window,
+    Result, Shape, Stage, Target, Window,
     host::Host,
     kernel::{Access, Args, Kernel},
 };
@@ -47,6 +47,9 @@ impl Kernel for AvgPool2dForward {
         let x = args.read::<f32>(0);
         pool::output_rows(p, host, args.write(1), |row, y| forward(p, x, y, row));
     }
+    fn stages(p: &PoolParams, _: &Target) -> Vec<Stage> {
+        pool::output_stages(p, Self::NAME)
+    }
 }
 
 impl Kernel for AvgPool2dBackward {
@@ -57,6 +60,9 @@ impl Kernel for AvgPool2dBackward {
     fn run(p: &PoolParams, args: &Args<'_>, host: &dyn Host) {
         let dy = args.read::<f32>(0);
         pool::input_rows(p, host, args.write(1), |row, dx| backward(p, dy, dx, row));
+    }
+    fn stages(p: &PoolParams, _: &Target) -> Vec<Stage> {
+        pool::input_stages(p, Self::NAME)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::lower::Lower;
 use alexnode_core::{
-    Error, Result, Shape,
+    Error, Result, Shape, Stage, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -46,7 +46,7 @@ pub struct LocalResponseNorm {
     pub groups: usize,
 }
 
-/// Channels that a group may have: a task keeps a pixel's group on its stack.
+/// Channels that a group may have: a task keeps a pixel's group on its stack, a block of a CUDA kernel in shared memory.
 const MAX_GROUP: usize = 2048;
 
 /// `rows` pixels. x (and dx) has `c` channels in groups of `group`; y (and dy) are those from `first` to `first + count`, so that a
@@ -89,6 +89,13 @@ impl Params {
         let (first, end) = (self.first as usize, (self.first + self.count) as usize);
         let from = lo.max(first);
         (from, hi.min(end).max(from))
+    }
+    /// A CUDA kernel whose blocks hold [`MAX_GROUP`] elements: whole groups of some pixels.
+    fn stages(&self, entry: &'static str) -> Vec<Stage> {
+        let (c, group) = (self.c as usize, self.group as usize);
+        let channels = c.min(MAX_GROUP / group * group);
+        let blocks = [(self.rows as usize).div_ceil(MAX_GROUP / channels), c.div_ceil(channels), 1];
+        vec![Stage { constant: true, grid: blocks.map(|n| n as u32), ..Stage::each(entry, 0) }]
     }
 }
 
@@ -173,6 +180,9 @@ impl Kernel for LocalResponseNormForward {
             }
         });
     }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        p.stages(Self::NAME)
+    }
 }
 
 impl Kernel for LocalResponseNormBackward {
@@ -193,6 +203,9 @@ impl Kernel for LocalResponseNormBackward {
                 backward(p, &x[row * x_ld..][..c], &dy[row * dy_ld..][..p.count as usize], dx, &mut scratch);
             }
         });
+    }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        p.stages(Self::NAME)
     }
 }
 

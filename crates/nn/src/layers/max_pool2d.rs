@@ -7,7 +7,7 @@ use super::{
 };
 use crate::lower::Lower;
 use alexnode_core::{
-    Error, Result, Shape, Window,
+    Error, Result, Shape, Stage, Target, Window,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -59,6 +59,9 @@ impl Kernel for MaxPool2dForward {
             forward(p, x, y, Some(unsafe { places.range(row * len, len) }), row);
         });
     }
+    fn stages(p: &PoolParams, _: &Target) -> Vec<Stage> {
+        pool::output_stages(p, Self::NAME)
+    }
 }
 
 impl Kernel for MaxPool2dInference {
@@ -70,6 +73,9 @@ impl Kernel for MaxPool2dInference {
         let x = args.read::<f32>(0);
         pool::output_rows(p, host, args.write(1), |row, y| forward(p, x, y, None, row));
     }
+    fn stages(p: &PoolParams, _: &Target) -> Vec<Stage> {
+        pool::output_stages(p, Self::NAME)
+    }
 }
 
 impl Kernel for MaxPool2dBackward {
@@ -80,6 +86,9 @@ impl Kernel for MaxPool2dBackward {
     fn run(p: &PoolParams, args: &Args<'_>, host: &dyn Host) {
         let (places, dy) = (args.read::<u8>(0), args.read::<f32>(1));
         pool::input_rows(p, host, args.write(2), |row, dx| backward(p, places, dy, dx, row));
+    }
+    fn stages(p: &PoolParams, _: &Target) -> Vec<Stage> {
+        pool::input_stages(p, Self::NAME)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::rows::share;
 use crate::lower::Tensor;
 use alexnode_core::{
-    Result, Shape, Window,
+    Result, Shape, Stage, Window,
     host::{Host, Shared},
 };
 use bytemuck::{Pod, Zeroable};
@@ -128,6 +128,25 @@ fn every_row(
             body(row, unsafe { data.range(row * pixels * ld, (pixels - 1) * ld + c) });
         }
     });
+}
+
+/// A CUDA kernel with one thread per element of y.
+pub fn output_stages(p: &PoolParams, entry: &'static str) -> Vec<Stage> {
+    row_stages(entry, p.batch as usize * p.p as usize, p.q as usize * p.c as usize)
+}
+
+/// A CUDA kernel with one thread per element of dx.
+pub fn input_stages(p: &PoolParams, entry: &'static str) -> Vec<Stage> {
+    row_stages(entry, p.batch as usize * p.h as usize, p.w as usize * p.c as usize)
+}
+
+/// Blocks in x: rows; in y: pieces of a row of `elements`.
+fn row_stages(entry: &'static str, rows: usize, elements: usize) -> Vec<Stage> {
+    // Pieces of equal length, in whole warps. Beyond the most blocks that y takes, a thread has several elements.
+    let pieces = elements.div_ceil(Stage::THREADS as usize).clamp(1, 65_535);
+    let threads = (elements.div_ceil(pieces).next_multiple_of(32) as u32).clamp(32, Stage::THREADS);
+    let rows = u32::try_from(rows).expect("a grid of fewer than 2^31 rows");
+    vec![Stage { constant: true, grid: [rows, pieces as u32, 1], threads, ..Stage::each(entry, 0) }]
 }
 
 /// The pooled shape.
