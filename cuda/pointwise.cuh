@@ -7,5 +7,5 @@ struct PointwiseParams {
 };
 
 INLINE size_t elements(const PointwiseParams& p) { return size_t(p.rows) * p.c; }
-// Element i of the rows that lie ld elements apart.
-INLINE size_t place(const PointwiseParams& p, size_t i, int ld) { return i / p.c * ld + i % p.c; }
+// Element i of the rows that lie ld elements apart. Without gaps, the usual case, nothing is divided.
+INLINE size_t place(const PointwiseParams& p, size_t i, int ld) { return ld == p.c ? i : i / p.c * ld + i % p.c; }

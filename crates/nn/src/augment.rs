@@ -2,7 +2,7 @@
 
 use crate::layers::rows::share;
 use alexnode_core::{
-    StepState,
+    Stage, StepState, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
     rng::{Purpose, Stream, below},
@@ -120,6 +120,12 @@ impl Kernel for Augment {
                 fill_row(out, pixels, crop.mirrored, &mean[h * size * 3..][..size * 3], noise, factor);
             }
         });
+    }
+    fn stages(p: &AugmentParams, _: &Target) -> Vec<Stage> {
+        // A warp per row of an image; the images go along x, of which a grid has the most.
+        let rows = Stage::THREADS / 32;
+        let grid = [p.batch as u32, (p.crop as u32).div_ceil(rows), 1];
+        vec![Stage { grid, ..Stage::each(Self::NAME, 1) }]
     }
 }
 

@@ -4,7 +4,7 @@
 //! gets its share of the credit, (places left) / (number tied), at most 1.
 
 use alexnode_core::{
-    Host, StepState,
+    Engine, Host, Stage, StepState, Target,
     kernel::{Access, Args, Kernel},
     state::Totals,
 };
@@ -28,7 +28,7 @@ pub struct LossParams {
 /// rows after them: `dlogits = 0`. Sets `state.diverged` where the loss of the batch is not finite (once); a label which is not a class
 /// (the data set allows none) makes it so. Sums run in row order, in f64.
 ///
-/// Arguments: logits, labels (i32), state, totals, dlogits (f32, batch x classes).
+/// Arguments: logits, labels (i32), state, totals, dlogits (f32, batch x classes), scratch.
 #[derive(Debug)]
 pub struct SoftmaxCrossEntropyTrain;
 
@@ -37,7 +37,7 @@ pub struct SoftmaxCrossEntropyTrain;
 /// View `state.view` adds softmax / `state.views` to the probabilities (view 0 overwrites them); with the last view the rows
 /// below `state.valid` add -ln p(label) and their errors to the totals. The state does not change.
 ///
-/// Arguments: logits, labels (i32), state, totals, probabilities (f32, batch x classes).
+/// Arguments: logits, labels (i32), state, totals, probabilities (f32, batch x classes), scratch.
 #[derive(Debug)]
 pub struct SoftmaxCrossEntropyEval;
 
@@ -83,12 +83,28 @@ fn count(totals: &mut Totals, probabilities: &[f32], label: Option<usize>, loss:
     totals.samples += 1.0;
 }
 
+/// On a CUDA device each row leaves what it adds to the totals: loss and two errors, in f64.
+fn scratch(p: &LossParams, engine: Engine) -> usize {
+    match engine {
+        Engine::Host { .. } => 0,
+        Engine::Cuda(_) => p.batch as usize * 3 * size_of::<f64>(),
+    }
+}
+
+/// A block for each row, all at once; then one that adds up what they left, in the order of the rows.
+fn stages(p: &LossParams, rows: &'static str, totals: &'static str) -> Vec<Stage> {
+    /// As in the `.cu`.
+    const THREADS: u32 = 128;
+    let stage = |entry, blocks| Stage { grid: [blocks, 1, 1], threads: THREADS, ..Stage::each(entry, 1) };
+    vec![stage(rows, p.batch as u32), stage(totals, 1)]
+}
+
 impl Kernel for SoftmaxCrossEntropyTrain {
     type Params = LossParams;
     const NAME: &'static str = "softmax_cross_entropy_train";
     const SOURCE: &'static str = "softmax_cross_entropy.cu";
     const ACCESS: &'static [Access] =
-        &[Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite, Access::Write];
+        &[Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite, Access::Write, Access::Scratch];
     // A row costs microseconds: the calling thread alone keeps the order of the sums.
     fn run(p: &LossParams, args: &Args<'_>, _: &dyn Host) {
         let (batch, classes, ld) = (p.batch as usize, p.classes as usize, p.logits_ld as usize);
@@ -124,13 +140,20 @@ impl Kernel for SoftmaxCrossEntropyTrain {
             state_bytes[..size_of::<StepState>()].copy_from_slice(bytemuck::bytes_of(&state));
         }
     }
+    fn scratch(p: &LossParams, engine: Engine) -> usize {
+        scratch(p, engine)
+    }
+    fn stages(p: &LossParams, _: &Target) -> Vec<Stage> {
+        stages(p, Self::NAME, "softmax_cross_entropy_train_totals")
+    }
 }
 
 impl Kernel for SoftmaxCrossEntropyEval {
     type Params = LossParams;
     const NAME: &'static str = "softmax_cross_entropy_eval";
     const SOURCE: &'static str = "softmax_cross_entropy.cu";
-    const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite];
+    const ACCESS: &'static [Access] =
+        &[Access::Read, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite, Access::Scratch];
     fn run(p: &LossParams, args: &Args<'_>, _: &dyn Host) {
         let (batch, classes, ld) = (p.batch as usize, p.classes as usize, p.logits_ld as usize);
         let (logits, labels) = (args.read::<f32>(0), args.read::<i32>(1));
@@ -154,5 +177,11 @@ impl Kernel for SoftmaxCrossEntropyEval {
                 count(totals, mean, label, loss);
             }
         }
+    }
+    fn scratch(p: &LossParams, engine: Engine) -> usize {
+        scratch(p, engine)
+    }
+    fn stages(p: &LossParams, _: &Target) -> Vec<Stage> {
+        stages(p, Self::NAME, "softmax_cross_entropy_eval_totals")
     }
 }

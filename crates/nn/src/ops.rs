@@ -5,7 +5,7 @@ use crate::{
     lower::{Builder, Origin, Tensor},
 };
 use alexnode_core::{
-    SlotId,
+    SlotId, Stage, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -46,6 +46,9 @@ impl Kernel for Add {
                 *d += s;
             }
         });
+    }
+    fn stages(p: &AddParams, _: &Target) -> Vec<Stage> {
+        vec![Stage::each(Self::NAME, p.rows as usize * p.c as usize)]
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::layers::rows::rows;
 use alexnode_core::{
-    StepState,
+    Stage, StepState, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -14,6 +14,8 @@ use bytemuck::{Pod, Zeroable};
 pub struct SgdParams {
     /// Which of the rates behind the [`StepState`] is this tensor's.
     pub rate: i32,
+    /// Number of its elements.
+    pub count: u32,
     /// Momentum m; the paper: 0.9.
     pub momentum: f32,
     /// Weight decay; the paper: 0.0005, 0 for biases.
@@ -42,7 +44,7 @@ impl Kernel for Sgd {
         }
         let (weight, momentum) = (args.write::<f32>(0), args.write::<f32>(2));
         let gradient = args.read::<f32>(1);
-        let (n, decay, m) = (weight.len(), p.decay * lr, p.momentum);
+        let (n, decay, m) = (p.count as usize, p.decay * lr, p.momentum);
         let (weight, momentum) = (Shared::new(weight), Shared::new(momentum));
         rows(host, n, 1, true, |start, len| {
             // SAFETY: every element is visited once.
@@ -52,5 +54,9 @@ impl Kernel for Sgd {
                 *w += *v;
             }
         });
+    }
+    fn stages(p: &SgdParams, _: &Target) -> Vec<Stage> {
+        // Four elements a thread.
+        vec![Stage::each(Self::NAME, p.count.div_ceil(4) as usize)]
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     request::{Mode, Request},
     sgd::{Sgd, SgdParams},
 };
-use alexnode_core::{Shape, SlotId, StepState, state::Totals};
+use alexnode_core::{Kernel, Shape, SlotId, StepState, state::Totals};
 
 const FIRST: SlotId = SlotId(0);
 
@@ -56,6 +56,13 @@ fn loss_inputs(request: &Request<'_>, builder: &mut Builder, logits: Tensor) -> 
     (params, [logits.arg(), builder.whole(labels), builder.whole(state), builder.whole(totals)])
 }
 
+/// The scratch memory of a loss.
+fn scratch<K: Kernel>(request: &Request<'_>, builder: &mut Builder, params: &K::Params) -> Arg {
+    let bytes = K::scratch(params, request.engines[FIRST.index()]);
+    let value = builder.value(FIRST, bytes, Home::Arena);
+    builder.whole(value)
+}
+
 fn loss_origin(request: &Request<'_>) -> Origin {
     Origin { layer: Some(request.network.len() - 1), phase: Phase::Loss }
 }
@@ -64,7 +71,8 @@ fn loss_origin(request: &Request<'_>) -> Origin {
 pub(crate) fn loss(request: &Request<'_>, builder: &mut Builder, logits: Tensor) -> Tensor {
     let (params, [logits_arg, labels, state, totals]) = loss_inputs(request, builder, logits);
     let gradient = builder.tensor(FIRST, request.batch, logits.shape, logits.shape.c, 0, Home::Arena);
-    let args = [logits_arg, labels, state, totals, gradient.arg()];
+    let scratch = scratch::<SoftmaxCrossEntropyTrain>(request, builder, &params);
+    let args = [logits_arg, labels, state, totals, gradient.arg(), scratch];
     builder.launch::<SoftmaxCrossEntropyTrain>(loss_origin(request), FIRST, params, &args);
     let flag = |value| Arg { value, offset: std::mem::offset_of!(StepState, diverged), bytes: 4 };
     for other in 1..request.placement.towers {
@@ -81,7 +89,8 @@ pub(crate) fn probabilities(request: &Request<'_>, builder: &mut Builder, logits
     let (params, [logits_arg, labels, state, totals]) = loss_inputs(request, builder, logits);
     let bytes = request.batch * logits.shape.c * 4;
     let probabilities = builder.value(FIRST, bytes, Home::External(External::Probabilities));
-    let args = [logits_arg, labels, state, totals, builder.whole(probabilities)];
+    let scratch = scratch::<SoftmaxCrossEntropyEval>(request, builder, &params);
+    let args = [logits_arg, labels, state, totals, builder.whole(probabilities), scratch];
     builder.launch::<SoftmaxCrossEntropyEval>(loss_origin(request), FIRST, params, &args);
 }
 
@@ -90,8 +99,13 @@ pub(crate) fn update(request: &Request<'_>, builder: &mut Builder, index: usize,
     let parameter = &request.network.parameters()[index];
     let slot = builder.slot(tensors[0]);
     let (state, _) = state_and_ids(request, builder, slot);
-    let params = SgdParams { rate: index as i32, momentum: request.momentum, decay: parameter.spec.decay };
     let [weight, gradient, momentum] = tensors.map(|value| builder.whole(value));
+    let params = SgdParams {
+        rate: index as i32,
+        count: (weight.bytes / 4) as u32,
+        momentum: request.momentum,
+        decay: parameter.spec.decay,
+    };
     let origin = Origin { layer: Some(parameter.layer), phase: Phase::Update };
     builder.launch::<Sgd>(origin, slot, params, &[weight, gradient, momentum, builder.whole(state)]);
 }

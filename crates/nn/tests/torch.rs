@@ -114,6 +114,7 @@ fn softmax_cross_entropy() {
                 &mut state,
                 bytemuck::bytes_of_mut(&mut totals),
                 bytemuck::cast_slice_mut(&mut out),
+                &mut [],
             ];
             run_kernel(kernel, params, buffers, &mut CpuBackend::new(1, Some(2)).unwrap());
             compare(&format!("{name}: {}", kernel.name), &out, &wide(want), RTOL, 1e-8);
@@ -129,8 +130,9 @@ fn softmax_cross_entropy() {
 fn sgd() {
     for case in cases("sgd") {
         let number = |key: &str| case["params"][key].as_f64().unwrap() as f32;
-        let params = SgdParams { rate: 0, momentum: number("momentum"), decay: number("weightDecay") };
         let mut weight = floats(&case["weight"]);
+        let (momentum, decay) = (number("momentum"), number("weightDecay"));
+        let params = SgdParams { rate: 0, count: weight.len() as u32, momentum, decay };
         let mut velocity = vec![0.0f32; weight.len()];
         for (step, update) in case["updates"].as_array().unwrap().iter().enumerate() {
             let lr = [update["lr"].as_f64().unwrap() as f32];

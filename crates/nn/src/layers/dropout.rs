@@ -3,7 +3,7 @@
 use super::{Layer, Needs, rows::share};
 use crate::lower::{Lower, Tensor};
 use alexnode_core::{
-    Error, Result, Shape, StepState,
+    Error, Result, Shape, Stage, StepState, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
     rng::{Purpose, Stream, uniform},
@@ -44,6 +44,17 @@ struct Params {
     scale: f32,
 }
 
+impl Params {
+    fn rows(&self) -> usize {
+        self.batch as usize * self.pixels as usize
+    }
+    /// The most calls of Philox, for four elements each, that the channels of a pixel need.
+    fn calls(&self) -> usize {
+        let whole = self.first % 4 == 0 && self.total % 4 == 0;
+        (self.c as usize + if whole { 3 } else { 6 }) / 4
+    }
+}
+
 /// x = keep ? x * scale : 0, forward and backward. An element is kept where its uniform number is not below p; that is word
 /// e % 4 of (e / 4, sample id, epoch), e = pixel * total channels + channel. Arguments: state, ids, x.
 struct DropoutMask;
@@ -61,7 +72,7 @@ impl Kernel for DropoutMask {
         let x = Shared::new(args.write::<f32>(2));
         let stream = Stream::new(state.seed(), Purpose::Dropout, p.layer);
         let (pixels, c, ld) = (p.pixels as usize, p.c as usize, p.ld as usize);
-        share(host, p.batch as usize * pixels, 4 * c, |rows| {
+        share(host, p.rows(), 4 * c, |rows| {
             for row in rows {
                 let (id, pixel) = (ids[row / pixels], row % pixels);
                 let first = pixel * p.total as usize + p.first as usize;
@@ -78,6 +89,9 @@ impl Kernel for DropoutMask {
             }
         });
     }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        vec![Stage::each(Self::NAME, p.rows() * p.calls())]
+    }
 }
 
 impl Kernel for DropoutScale {
@@ -87,12 +101,15 @@ impl Kernel for DropoutScale {
     const ACCESS: &'static [Access] = &[Access::ReadWrite];
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let x = Shared::new(args.write::<f32>(0));
-        super::rows::rows(host, (p.batch * p.pixels) as usize, p.c as usize, p.ld == p.c, |row, len| {
+        super::rows::rows(host, p.rows(), p.c as usize, p.ld == p.c, |row, len| {
             // SAFETY: every row is visited once.
             for v in unsafe { x.range(row * p.ld as usize, len) } {
                 *v *= p.scale;
             }
         });
+    }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        vec![Stage::each(Self::NAME, p.rows() * p.c as usize)]
     }
 }
 

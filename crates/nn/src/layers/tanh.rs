@@ -2,11 +2,11 @@
 
 use super::{
     Layer, Needs,
-    pointwise::{Params, backward, forward},
+    pointwise::{Params, backward, forward, stages},
 };
 use crate::lower::Lower;
 use alexnode_core::{
-    Result, Shape,
+    Result, Shape, Stage, Target,
     host::Host,
     kernel::{Access, Args, Kernel},
 };
@@ -34,6 +34,9 @@ impl Kernel for TanhForward {
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         forward(p, args, host, apply);
     }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        stages(p, Self::NAME)
+    }
 }
 
 impl Kernel for TanhBackward {
@@ -43,6 +46,9 @@ impl Kernel for TanhBackward {
     const ACCESS: &'static [Access] = &[Access::Read, Access::ReadWrite];
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         backward(p, args, host, |dy, y| *dy *= 1.0 - y * y);
+    }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        stages(p, Self::NAME)
     }
 }
 

@@ -1,5 +1,5 @@
-use crate::{bits, channels, check, processor};
-use alexnode_core::{Shape, StepState};
+use crate::{alike, bits, channels, check, processor};
+use alexnode_core::{Backend, Shape, StepState};
 use alexnode_nn::{
     layers::{dropout::Dropout, relu::Relu, tanh::Tanh},
     lower::Part,
@@ -47,9 +47,25 @@ fn references_are_differentiable_functions() {
 #[test]
 fn relu_lets_a_nan_through() {
     let relu = Relu { name: "relu1".into() };
-    let y = Alone::new(&relu, 1, Shape::vector(3)).run(&[f32::NAN, -1.0, -0.0], &[1.0; 3], &mut processor(1)).y;
-    assert!(y[0].is_nan());
-    assert_eq!(bits(&y[1..]), [0, 0]);
+    alike(|backend| {
+        let y = Alone::new(&relu, 1, Shape::vector(3)).run(&[f32::NAN, -1.0, -0.0], &[1.0; 3], backend).y;
+        assert!(y[0].is_nan());
+        assert_eq!(bits(&y[1..]), [0, 0]);
+        bits(&y)
+    });
+}
+
+#[test]
+fn tanh_of_numbers_at_the_edge() {
+    let tanh = Tanh { name: "tanh1".into() };
+    let x = [f32::NAN, 0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, 1e30, -20.0, 1e-30];
+    alike(|backend| {
+        let passes = Alone::new(&tanh, 1, Shape::vector(x.len())).run(&x, &[2.0; 8], backend);
+        assert!(passes.y[0].is_nan() && passes.dx[0].is_nan());
+        assert_eq!(bits(&passes.y[1..]), bits(&[0.0, -0.0, 1.0, -1.0, 1.0, -1.0, 1e-30]));
+        assert_eq!(passes.dx[1..], [2.0, 2.0, 0.0, 0.0, 0.0, 0.0, 2.0]);
+        bits(&passes.y)
+    });
 }
 
 fn dropout(p: f32, inverted: bool) -> Dropout {
@@ -89,20 +105,34 @@ fn dropout_keeps_what_its_numbers_say() {
 /// The numbers belong to channels of the whole layer: two towers drop what one device would drop.
 #[test]
 fn two_towers_drop_the_same() {
-    for (shape, cut) in [(Shape::vector(4096), 2048), (Shape::new(2, 3, 10), 5), (Shape::new(3, 1, 7), 3)] {
+    let shapes = [
+        (Shape::vector(4096), 2048),
+        (Shape::new(2, 3, 10), 5),
+        (Shape::new(3, 1, 7), 3),
+        (Shape::new(5, 2, 16), 8),
+        (Shape::new(2, 2, 12), 6),
+    ];
+    for (shape, cut) in shapes {
         let layer = dropout(0.5, false);
         let x = vec![1.0; 2 * shape.len()];
-        let run = |part: Part| {
+        let run = |part: Part, gap: usize, backend: &mut dyn Backend| {
             let mut alone = Alone::new(&layer, 2, shape);
             (alone.part, alone.input, alone.state) = (part, shape.with_channels(part.channels), state(9, 1));
+            alone.gaps = [gap; 2];
             let x = channels(&x, shape.c, part.start, part.channels);
-            alone.run(&x, &x, &mut processor(2)).y
+            alone.run(&x, &x, backend).y
         };
-        let whole = run(Part { start: 0, channels: shape.c, total: shape.c });
-        for (start, count) in [(0, cut), (cut, shape.c - cut)] {
-            let tower = run(Part { start, channels: count, total: shape.c });
-            assert_eq!(tower, channels(&whole, shape.c, start, count));
-        }
+        let whole = run(Part { start: 0, channels: shape.c, total: shape.c }, 0, &mut processor(2));
+        alike(|backend| {
+            for (start, count) in [(0, cut), (cut, shape.c - cut)] {
+                // Gaps as where two towers share a tensor, and odd ones.
+                for gap in [0, shape.c - count, 3] {
+                    let tower = run(Part { start, channels: count, total: shape.c }, gap, backend);
+                    assert_eq!(tower, channels(&whole, shape.c, start, count));
+                }
+            }
+            Vec::new()
+        });
     }
 }
 
