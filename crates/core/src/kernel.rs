@@ -46,11 +46,8 @@ pub trait Kernel: 'static {
         0
     }
     /// What a CUDA device runs instead: entries of [`SOURCE`](Self::SOURCE), one after the other. Each takes `Params` and then every
-    /// buffer, whether it uses it or not.
-    fn stages(params: &Self::Params, target: &Target) -> Vec<Stage> {
-        let _ = (params, target);
-        Vec::new()
-    }
+    /// buffer, whether it uses it or not. None at all: only the processor can run it.
+    fn stages(params: &Self::Params, target: &Target) -> Vec<Stage>;
 }
 
 /// One CUDA kernel among those that make up an operation.

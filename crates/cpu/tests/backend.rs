@@ -1,8 +1,8 @@
 //! The promises of `Backend`, kept by the processor: order, copies, determinism, failures.
 
 use alexnode_core::{
-    Access, Args, Backend, BufferId, Copy2d, ErrorCode, Host, Kernel, Launch, SlotId, View, host::Shared,
-    kernel::define,
+    Access, Args, Backend, BufferId, Copy2d, ErrorCode, Host, Kernel, Launch, SlotId, Stage, Target, View,
+    host::Shared, kernel::define,
 };
 use alexnode_cpu::CpuBackend;
 use bytemuck::{Pod, Zeroable, bytes_of, cast_slice, cast_slice_mut};
@@ -30,6 +30,9 @@ impl Kernel for Add {
             *x += p.amount;
         }
     }
+    fn stages(_: &AddParams, _: &Target) -> Vec<Stage> {
+        Vec::new()
+    }
 }
 
 /// Panics in a task.
@@ -42,6 +45,9 @@ impl Kernel for Broken {
     const ACCESS: &'static [Access] = &[];
     fn run(_p: &u32, _args: &Args<'_>, host: &dyn Host) {
         host.parallel(8, &|i, _| assert!(i != 5, "task five is broken"));
+    }
+    fn stages(_: &u32, _: &Target) -> Vec<Stage> {
+        Vec::new()
     }
 }
 
@@ -66,6 +72,9 @@ impl Kernel for Product {
                 }
             }
         });
+    }
+    fn stages(_: &u32, _: &Target) -> Vec<Stage> {
+        Vec::new()
     }
 }
 

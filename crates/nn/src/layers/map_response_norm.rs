@@ -7,7 +7,7 @@ use super::{
 };
 use crate::lower::{Lower, Tensor};
 use alexnode_core::{
-    Engine, Result, Shape,
+    Engine, Result, Shape, Stage, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -64,11 +64,19 @@ impl Params {
     fn curve(&self) -> Curve {
         Curve { k: self.k, alpha: self.alpha, beta: self.beta }
     }
+    fn elements(&self) -> usize {
+        [self.batch, self.h, self.w, self.c].iter().map(|n| *n as usize).product()
+    }
+    /// A CUDA kernel with one thread per element.
+    fn stage(&self, entry: &'static str) -> Stage {
+        Stage { constant: true, ..Stage::each(entry, self.elements()) }
+    }
 }
 
-/// Arguments: x, y, scratch ([`scratch_bytes`]).
+/// Arguments: x, y, scratch (on the host [`scratch_bytes`]).
 struct MapResponseNormForward;
-/// Recomputes s rather than keeping it. Arguments: x, dy, dx, scratch ([`scratch_bytes`]).
+/// Recomputes s rather than keeping it. Arguments: x, dy, dx, scratch (on the host [`scratch_bytes`], on a CUDA device a term per
+/// element).
 struct MapResponseNormBackward;
 
 /// Two planes of [`CHANNELS`] channels per worker.
@@ -137,6 +145,9 @@ impl Kernel for MapResponseNormForward {
             unsafe { forward(p, &x, &y, start, a, b) };
         });
     }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        vec![p.stage(Self::NAME)]
+    }
 }
 
 impl Kernel for MapResponseNormBackward {
@@ -147,7 +158,7 @@ impl Kernel for MapResponseNormBackward {
     fn scratch(p: &Params, engine: Engine) -> usize {
         match engine {
             Engine::Host { workers } => scratch_bytes((p.h * p.w) as usize, workers),
-            Engine::Cuda(_) => 0,
+            Engine::Cuda(_) => p.elements() * 4,
         }
     }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
@@ -161,6 +172,9 @@ impl Kernel for MapResponseNormBackward {
             // SAFETY: a task visits only its own channels of its own image.
             unsafe { backward(p, &x, &dy, &dx, start, a, b) };
         });
+    }
+    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
+        vec![p.stage("map_response_norm_terms"), p.stage(Self::NAME)]
     }
 }
 
