@@ -15,6 +15,8 @@ pub struct SlotInfo {
     pub description: String,
     /// What computes there; kernels scale their workspace with it, never their results.
     pub engine: Engine,
+    /// Bytes of the device's memory that were free when it was opened, where that is known. Slots on one device share them.
+    pub free: Option<usize>,
 }
 
 /// A copy of `rows` rows of `row_bytes` bytes, within a slot or between two.

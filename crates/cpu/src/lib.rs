@@ -48,7 +48,8 @@ impl CpuBackend {
         let workers = Self::workers(slots, threads)?;
         let plural = if workers == 1 { "" } else { "s" };
         let description = format!("{}, {workers} thread{plural}", system::processor());
-        let info = SlotInfo { device: DeviceName::Cpu, description, engine: Engine::Host { workers } };
+        let free = system::free_memory().map(|bytes| bytes as usize);
+        let info = SlotInfo { device: DeviceName::Cpu, description, engine: Engine::Host { workers }, free };
         let started: Result<Vec<Slot>> = (0..slots).map(|index| Slot::start(index, workers)).collect();
         Ok(Self { slots: started?, infos: vec![info; slots], buffers: Vec::new() })
     }

@@ -91,7 +91,8 @@ impl CudaBackend {
                 .hint("use `--precision fp32`"));
             }
             let engine = Engine::Cuda(Target { compute: device.compute, precision });
-            infos.push(SlotInfo { device: device.device, description: device.description.clone(), engine });
+            let (description, free) = (device.description.clone(), Some(device.memory.0));
+            infos.push(SlotInfo { device: device.device, description, engine, free });
             lanes.push(Lane { compute: driver.stream(index)?, copy: driver.stream(index)? });
         }
         let free_events = vec![Vec::new(); lanes.len()];

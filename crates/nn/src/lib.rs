@@ -13,6 +13,7 @@
 //! | [`request`] | what a plan is asked to be |
 //! | [`plan`] | a network lowered to operations on planned memory |
 //! | [`resident`] | what resides on the slots between steps |
+//! | `room` | whether all that fits on the devices |
 //! | [`parameter`] | parameter tensors outside of any slot: initial values, shares of towers, order of axes in files |
 //! | [`describe`] | the layer table, the exact memory and the counters, without allocating any of it |
 //! | [`trainer`] | steps, evaluations, diagnoses |
@@ -33,6 +34,7 @@ pub mod placement;
 pub mod plan;
 pub mod request;
 pub mod resident;
+mod room;
 pub mod sgd;
 mod stages;
 pub mod testing;

@@ -9,8 +9,9 @@ use crate::{
     plan::{Counters, Op, OpKind, Plan},
     request::Mode,
     resident::{Kind, Plans, Resident},
+    room::Demand,
 };
-use alexnode_core::{Backend, Batch, BatchSource, Engine, Error, ErrorCode, Result, SlotId, StepState, state::Totals};
+use alexnode_core::{Backend, Batch, BatchSource, Error, ErrorCode, Result, SlotId, StepState, state::Totals};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -121,8 +122,7 @@ impl Trainer {
         let TrainerConfig { network, batch, seed, momentum } = config;
         let network = Network::new(network)?;
         let placement = Placement::new(backend.slots().len())?;
-        let engines: Vec<Engine> = backend.slots().iter().map(|slot| slot.engine).collect();
-        let plans = Plans::build(&network, placement, batch, momentum, &engines)?;
+        let plans = Demand { network: &network, placement, batch, momentum, slots: backend.slots() }.plans()?;
         let mut resident = Resident::new(backend, plans.layout())?;
         let bind = |plan: &Plan| plan.bind(resident.arenas(), &|slot, what| resident.view(slot, what));
         let (train, eval) = (bind(&plans.train), bind(&plans.eval));

@@ -138,7 +138,7 @@ impl EmulatedDriver {
         let threads = if checked { 1 } else { options.threads.unwrap_or_else(available).max(1) };
         let pool = (threads > 1).then(|| ThreadPoolBuilder::new().num_threads(threads).build()).transpose();
         let pool = pool.map_err(|e| Error::device(format!("emulated: cannot start {threads} threads")).caused_by(e))?;
-        let free = alexnode_core::system::free_memory().unwrap_or(0) as usize;
+        let free = alexnode_core::system::free_memory().map_or(usize::MAX, |bytes| bytes as usize);
         let devices = ordinals
             .iter()
             .map(|n| Properties {
