@@ -3,24 +3,9 @@
 mod common;
 
 use alexnode_core::{BatchSource, ErrorCode};
-use alexnode_nn::{describe::describe, network::NetworkSpec, trainer::Trainer};
-use common::{HOST, Noise, network, relative_l2, segment, tensors, trainer};
+use alexnode_nn::{describe::describe, network::NetworkSpec};
+use common::{BATCH, HOST, Noise, losses, network, relative_l2, segment, tensors, trainer};
 use std::sync::atomic::AtomicBool;
-
-const BATCH: usize = 6;
-
-/// 20 steps in epochs of six minibatches; the loss of every step.
-fn losses(trainer: &mut Trainer) -> Vec<f64> {
-    let mut losses = Vec::new();
-    for step in 0..20 {
-        let mut source = Noise { next: step % 6, ..Noise::new(BATCH) };
-        let report = trainer
-            .run(&mut source, &segment(step as u32 / 6, step % 6, step as u32, 1, 0.02), &AtomicBool::new(false))
-            .unwrap();
-        losses.push(report.loss);
-    }
-    losses
-}
 
 #[test]
 fn two_slots_compute_what_one_does() {

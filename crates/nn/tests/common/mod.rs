@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use alexnode_core::{
-    Batch, BatchSource, Engine, Result,
+    Backend, Batch, BatchSource, Engine, Result,
     rng::{Purpose, Stream},
 };
 use alexnode_cpu::CpuBackend;
@@ -11,9 +11,12 @@ use alexnode_nn::{
     trainer::{ImageStatistics, Segment, Trainer, TrainerConfig},
 };
 use serde_json::json;
+use std::sync::atomic::AtomicBool;
 
 pub const SIZE: usize = 20;
 pub const CLASSES: usize = 10;
+/// Samples of a minibatch in [`losses`].
+pub const BATCH: usize = 6;
 
 /// The paper's kinds of layers in small: towers that meet at conv3, at a norm over all channels, and at the linear layers.
 pub fn network() -> NetworkSpec {
@@ -88,11 +91,29 @@ pub fn trainer(spec: NetworkSpec, slots: usize, threads: usize, batch: usize) ->
 
 /// A trainer whose mean image is `mean` everywhere.
 pub fn trainer_of_images(spec: NetworkSpec, slots: usize, threads: usize, batch: usize, mean: f32) -> Trainer {
+    trainer_on(Box::new(CpuBackend::new(slots, Some(threads)).unwrap()), spec, batch, mean)
+}
+
+/// Likewise, on the slots of `backend`.
+pub fn trainer_on(backend: Box<dyn Backend>, spec: NetworkSpec, batch: usize, mean: f32) -> Trainer {
     let mean = vec![mean; SIZE * SIZE * 3];
     let components = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
     let images = ImageStatistics { mean: &mean, deviations: [10.0, 20.0, 30.0], components };
     let config = TrainerConfig { network: spec, batch, seed: 5, momentum: 0.9 };
-    Trainer::new(config, images, Box::new(CpuBackend::new(slots, Some(threads)).unwrap())).unwrap()
+    Trainer::new(config, images, backend).unwrap()
+}
+
+/// 20 steps in epochs of six minibatches; the loss of every step.
+pub fn losses(trainer: &mut Trainer) -> Vec<f64> {
+    let mut losses = Vec::new();
+    for step in 0..20 {
+        let mut source = Noise { next: step % 6, ..Noise::new(BATCH) };
+        let report = trainer
+            .run(&mut source, &segment(step as u32 / 6, step % 6, step as u32, 1, 0.02), &AtomicBool::new(false))
+            .unwrap();
+        losses.push(report.loss);
+    }
+    losses
 }
 
 /// All tensors of a trainer, momentum too, by name.
