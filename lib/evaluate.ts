@@ -5,7 +5,7 @@ import { resolve } from 'node:path';
 import { Checkpoints, readCheckpoint } from './checkpoint.js';
 import { check, seedSchema } from './config.js';
 import { openDataset } from './data.js';
-import type { EvaluateOptions, Evaluation } from './engine.js';
+import type { EvaluateOptions, Evaluation, Precision } from './engine.js';
 import { AlexnodeError } from './errors.js';
 import { chooseDevices } from './network.js';
 import { readManifest } from './run.js';
@@ -20,6 +20,8 @@ export interface EvaluateCall extends EvaluateOptions {
   onBadImage?: 'error' | 'skip';
   devices?: string[];
   threads?: number;
+  /** Default: as in training on CUDA devices, `fp32` on the CPU. */
+  precision?: Precision;
   /** Images at a time; default: as in training. */
   batch?: number;
   signal?: AbortSignal;
@@ -34,6 +36,7 @@ export interface EvaluationReport extends Evaluation {
   split: 'val' | 'train';
   crops: 1 | 10;
   devices: string[];
+  precision: Precision;
   /** Half-widths of the 95 % intervals of the errors (normal approximation), as shares. */
   top1Interval: number;
   top5Interval: number;
@@ -50,6 +53,7 @@ export async function evaluate(options: EvaluateCall): Promise<EvaluationReport>
     options.data === undefined ? own.source : options.data === 'generated' ? 'generated' : resolve(options.data);
   const devices = options.devices ?? chooseDevices().devices;
   const threads = options.threads;
+  const precision = options.precision ?? (devices[0] === 'cpu' ? 'fp32' : config.precision);
   await using data = await openDataset({
     ...own,
     source,
@@ -63,6 +67,7 @@ export async function evaluate(options: EvaluateCall): Promise<EvaluationReport>
     recipe,
     data,
     devices,
+    precision,
     seed: config.seed,
     ...(threads === undefined ? {} : { threads }),
   });
@@ -83,6 +88,7 @@ export async function evaluate(options: EvaluateCall): Promise<EvaluationReport>
     split,
     crops,
     devices,
+    precision,
     top1Interval: interval(found.top1Error),
     top5Interval: interval(found.top5Error),
   };

@@ -10,6 +10,7 @@ export { type CheckpointMetadata, type Cursor, readCheckpoint, type Saved } from
 export { parseDuration } from './config.js';
 export { type Dataset, type DatasetInfo, type DatasetOptions, openDataset } from './data.js';
 export type { EvaluateOptions, Evaluation, Precision, Tensor } from './engine.js';
+export { PRECISIONS } from './engine.js';
 export { VERSION } from './environment.js';
 export { AlexnodeError, type ErrorCode } from './errors.js';
 export { type EvaluateCall, type EvaluationReport, evaluate } from './evaluate.js';

@@ -34,6 +34,7 @@ export interface TrainOptions {
   threads?: number;
   /** Default 1. */
   seed?: number;
+  /** Default `fp32`, the only one of the processor. */
   precision?: Precision;
   /** Wall-clock time between checkpoints inside an epoch, in seconds or as `10m`. Default: only at the end of epochs. */
   saveEvery?: number | string;
@@ -156,7 +157,7 @@ function dataOptions(options: TrainOptions, seed: number, imageSize: number): Da
 }
 
 /** What a resume may not change: it would be another run. */
-const FIXED = ['preset', 'network', 'seed', 'limit', 'valFraction', 'precision'] as const;
+const FIXED = ['preset', 'network', 'seed', 'limit', 'valFraction'] as const;
 
 /** An earlier run, with changes. ERR_USAGE for what a run cannot change. */
 export async function prepareResume(before: RunConfig, options: TrainOptions): Promise<Prepared> {
@@ -171,17 +172,19 @@ export async function prepareResume(before: RunConfig, options: TrainOptions): P
   const saveEvery = saveEverySeconds(options) ?? before.saveEvery ?? undefined;
   const threads = options.threads ?? before.threads ?? undefined;
   const devices = options.devices ?? before.devices;
+  const precision = options.precision ?? before.precision;
   const source = options.data === undefined ? before.data.source : sourceOf(options.data);
   const onBadImage = options.onBadImage ?? before.data.onBadImage;
   const changed = changes(
     {
       ...before.recipe,
       devices: before.devices,
+      precision: before.precision,
       data: before.data.source,
       onBadImage: before.data.onBadImage,
       saveEvery: before.saveEvery,
     },
-    { ...recipe, devices, data: source, onBadImage, saveEvery: saveEvery ?? null },
+    { ...recipe, devices, precision, data: source, onBadImage, saveEvery: saveEvery ?? null },
   );
   const data = await openDataset({ ...before.data, source, onBadImage, ...(threads === undefined ? {} : { threads }) });
   return {
@@ -191,7 +194,7 @@ export async function prepareResume(before: RunConfig, options: TrainOptions): P
     devices,
     threads,
     seed: before.seed,
-    precision: before.precision,
+    precision,
     saveEvery,
     preset: before.preset ?? undefined,
     why: { preset: "the run's own", devices: options.devices === undefined ? "the run's own" : 'as asked for' },

@@ -46,7 +46,7 @@ export function banner(training: Training): string {
   // Weights and momentum, four bytes each, in at most four files and one that is being written.
   const disk = run === undefined ? '' : `, up to ${bytes(info.parameters * 8 * 5)} of checkpoints`;
   const parts = [
-    line('device', `${deviceText(config.devices, why.devices)}${towers}`),
+    line('device', `${deviceText(config.devices, why.devices)}; ${config.precision}${towers}`),
     line('data', dataText(data.info)),
     line(
       'model',

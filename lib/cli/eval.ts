@@ -1,7 +1,7 @@
 /** `alexnode eval`. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 
-import { type EvaluateCall, evaluate } from '../index.js';
+import { type EvaluateCall, evaluate, type Precision } from '../index.js';
 import { intervalText, line } from './banner.js';
 import { EXIT, printJson } from './exit.js';
 import { addCommonFlags, whole } from './flags.js';
@@ -11,6 +11,7 @@ interface Flags {
   data?: string;
   devices?: string[];
   threads?: number;
+  precision?: Precision;
   batch?: number;
   crops?: 1 | 10;
   limit?: number;
@@ -49,10 +50,10 @@ async function runEval(model: string, flags: Flags): Promise<number> {
       printJson({ type: 'evaluation', ...report });
       return EXIT.ok;
     }
-    const { checkpoint, network, step, devices, data, split, samples, crops, loss, seconds } = report;
+    const { checkpoint, network, step, devices, precision, data, split, samples, crops, loss, seconds } = report;
     process.stdout.write(
       line('model', `${checkpoint}: ${network} after ${count(step)} steps`) +
-        line('device', devices.join(' and ')) +
+        line('device', `${devices.join(' and ')}, ${precision}`) +
         line('data', `${data}: ${count(samples)} images (${split}), ${crops} view${crops === 1 ? '' : 's'} each`) +
         line('loss', loss.toFixed(4)) +
         line(

@@ -1,7 +1,7 @@
 /** Parsers of flag values, and the flags that several verbs have. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 
-import { AlexnodeError, parseDuration, suggestion } from '../index.js';
+import { AlexnodeError, PRECISIONS, parseDuration, suggestion } from '../index.js';
 
 /** A whole number of at least `least`. */
 export function whole(least: number): (text: string) => number {
@@ -60,6 +60,11 @@ export function addCommonFlags(command: Command): Command {
     .option('--data <source>', '"generated", a folder, a .tar, or the CIFAR-10 binaries')
     .option('--devices <names>', 'one device, or two for the two towers: cpu, "cpu,cpu", cuda:0, "cuda:0,cuda:1"', list)
     .option('--threads <n>', 'CPU threads (default: all)', whole(1))
+    .addOption(
+      new Option('--precision <name>', 'arithmetic of the layers that multiply: fp32, tf32 or bf16 (CUDA)').argParser(
+        oneOf(PRECISIONS),
+      ),
+    )
     .addOption(
       new Option('--on-bad-image <what>', 'an undecodable image: "error" or "skip"').argParser(
         oneOf(['error', 'skip']),

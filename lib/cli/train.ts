@@ -52,11 +52,6 @@ export function addTrain(program: Command, setCode: (code: number) => void): voi
     .option('--batch <n>', 'images per step', whole(1))
     .option('--lr <rate>', 'learning rate of the weights; the biases keep their ratio to it', rate)
     .option('--seed <n>', 'of weights, order, augmentation, dropout and generated images (default: 1)', whole(0))
-    .addOption(
-      new Option('--precision <name>', 'arithmetic of the layers that multiply: fp32, tf32 or bf16 (CUDA)').argParser(
-        oneOf(['fp32', 'tf32', 'bf16']),
-      ),
-    )
     .option('--out <folder>', 'run folder to make (default: runs/<preset>-<time>)')
     .option('--resume <run>', 'go on with the run in this folder, to its planned end')
     .option(
