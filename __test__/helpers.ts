@@ -139,12 +139,12 @@ export class Child {
   #stderr = '';
   #waiting: { matches: (line: string) => boolean; found: () => void }[] = [];
 
-  constructor(file: string, args: string[], cwd: string) {
+  constructor(file: string, args: string[], cwd: string, environment: NodeJS.ProcessEnv = {}) {
     const start = performance.now();
     this.process = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), file, ...args], {
       cwd,
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, NO_COLOR: '1' },
+      env: { ...process.env, NO_COLOR: '1', ...environment },
     });
     this.process.stderr?.on('data', (data: Buffer) => {
       this.#stderr += data.toString();
@@ -181,8 +181,8 @@ export class Child {
 }
 
 /** The `alexnode` command, in `cwd`. */
-export function cli(args: string[], cwd: string): Child {
-  return new Child(join(ROOT, 'lib', 'cli', 'main.ts'), args, cwd);
+export function cli(args: string[], cwd: string, environment?: NodeJS.ProcessEnv): Child {
+  return new Child(join(ROOT, 'lib', 'cli', 'main.ts'), args, cwd, environment);
 }
 
 /** The events that `--json` printed. */

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 
 import { VERSION } from '../index.js';
+import { addDoctor } from './doctor.js';
 import { addEval } from './eval.js';
 import { EXIT, exitCodeOf, printError } from './exit.js';
 import { addTrain } from './train.js';
@@ -20,6 +21,7 @@ export async function runCommand(argv: string[]): Promise<number> {
     .showHelpAfterError('Run `alexnode --help` or `alexnode <verb> --help` for all of them.');
   addTrain(program, setCode);
   addEval(program, setCode);
+  addDoctor(program, setCode);
   for (const command of program.commands) command.exitOverride().copyInheritedSettings(program);
   try {
     await program.parseAsync(argv);

@@ -34,6 +34,21 @@ impl Cache {
         Self { folder: folder.into() }
     }
 
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Bytes of all its files.
+    pub fn bytes(&self) -> u64 {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten();
+        entries
+            .filter_map(|entry| entry.ok()?.metadata().ok())
+            .filter(fs::Metadata::is_file)
+            .map(|data| data.len())
+            .sum()
+    }
+
     /// The file made from `parts`, named `<kind>-<hash>.<extension>`; where there is none, `make` writes it to the path it is given.
     ///
     /// # Errors

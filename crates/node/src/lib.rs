@@ -9,12 +9,14 @@
 //! | [`session`] | what runs on a trainer's own thread |
 //! | [`devices`] | device names to a backend: the one place that knows which backends there are |
 //! | [`task`] | native threads, promises that they settle, and their end |
+//! | [`inspect`] | what the machine offers |
 //! | [`error`] | errors with code and hint, and panics made into such |
 
 pub mod dataset;
 pub mod devices;
 pub mod error;
 pub mod functions;
+pub mod inspect;
 pub mod session;
 pub mod task;
 pub mod trainer;
