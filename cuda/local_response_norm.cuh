@@ -43,8 +43,8 @@ INLINE Element element(const LocalResponseNormParams& p, int i) {
 INLINE int before(const LocalResponseNormParams& p) { return p.size / 2; }
 INLINE int after(const LocalResponseNormParams& p) { return p.size - 1 - p.size / 2; }
 
-// The sum of the `before` values in front of *at, of *at and of the `after` values behind it, or of their squares, as far as they are of one group; *at is
-// the `channel`-th of its own.
+// The sum of the `before` values in front of *at, of *at and of the `after` values behind it, or of their squares, as far as they are of
+// its group, in which *at is the `channel`-th.
 INLINE float sum(const LocalResponseNormParams& p, const float* at, int channel, int before, int after, bool squares) {
     float sum = 0.0f;
     // As many steps for each element: where size is a constant, they unroll.
@@ -60,7 +60,8 @@ INLINE Powers powers(const LocalResponseNormParams& p, const float* x, int chann
     return powers(fmaf(p.alpha, sum(p, x, channel, before(p), after(p), true), p.k), p.beta);
 }
 
-// dx of this block's tile. `dy(element)` is the gradient by an element that y has. Where x comes from a ReLU (`relu`), the gradient passes that as well.
+// dx of this block's tile. `dy(element)` is the gradient by an element that y has. Where x comes from a ReLU (`relu`), the gradient passes
+// that as well.
 template <class Dy>
 INLINE void gradient(const LocalResponseNormParams& p, Tile& xs, Tile& terms, const float* x, float* dx, const Dy& dy) {
     float direct[EACH];

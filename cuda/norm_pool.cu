@@ -3,8 +3,8 @@
 #include "local_response_norm.cuh"
 #include "max_pool2d.cuh"
 
-// `norm` from x to what lies between, `pool` from there to y; its channels are those that y has. A block of the forward pass has tile_p x tile_q windows of
-// `chunk` channels.
+// `norm` from x to what lies between, `pool` from there to y; its channels are those that y has. A block of the forward pass has
+// tile_p x tile_q windows of `chunk` channels.
 struct NormPoolParams {
     LocalResponseNormParams norm;
     PoolParams pool;
@@ -37,7 +37,7 @@ template <class Store> INLINE void norm_pool(const NormPoolParams& p, Normalised
     const Place first = place(p);
     const int top = pixels(p.pool, first.p, p.pool.h).first, left = pixels(p.pool, first.q, p.pool.w).first;
     const int rows = span(p.pool, p.tile_p, p.pool.h), columns = span(p.pool, p.tile_q, p.pool.w);
-    // Every element once, though up to four windows see it: its powers cost more than all else. Its neighbours come from the first-level cache.
+    // Every element once, though up to four windows see it: its powers cost more than all else. Its neighbours come from the cache.
 #pragma unroll 4
     for (int i = threadIdx.x; i < rows * columns * p.chunk; i += THREADS) {
         const int row = top + i / p.chunk / columns, column = left + i / p.chunk % columns, channel = first.channel + i % p.chunk;

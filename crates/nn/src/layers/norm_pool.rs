@@ -1,4 +1,5 @@
-//! A local response normalisation and the max pooling right behind it as one operation each way, so that what lies between is never in memory.
+//! A local response normalisation and the max pooling right behind it as one operation each way, so that what lies between is never in
+//! memory.
 
 use super::{
     Layer, Needs, Reads,
@@ -23,7 +24,8 @@ pub struct NormPool<'a> {
     pub pool: &'a MaxPool2d,
 }
 
-/// `norm` from x to what lies between, `pool` from there to y; its channels are those that y has. Only the tensors at the ends have an `ld`.
+/// `norm` from x to what lies between, `pool` from there to y; its channels are those that y has. Only the tensors at the ends have an
+/// `ld`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Params {

@@ -56,25 +56,25 @@ fn a_linear_layer_drops_what_the_dropout_would() {
                 alone.ids = (0..batch as u32).map(|i| 1000 - 7 * i).collect();
                 (alone.fused_relu, alone.train) = (relu, train);
                 alone.fused_dropout = dropout.epilogue(INDEX, alone.part, train);
-                let kept = |i: usize| {
-                    let element = (start + i % out) as u32;
-                    reference::dropout_keeps(SEED, INDEX, EPOCH, alone.ids[i / out], element, p)
-                };
+                let dropped: Vec<bool> = (0..product.len())
+                    .map(|i| {
+                        let element = (start + i % out) as u32;
+                        train && !reference::dropout_keeps(SEED, INDEX, EPOCH, alone.ids[i / out], element, p)
+                    })
+                    .collect();
                 let scale = match (train, inverted) {
                     (true, true) => 1.0 / (1.0 - f64::from(p)),
                     (false, false) => 1.0 - f64::from(p),
                     _ => 1.0,
                 };
-                let want: Vec<f64> = product
-                    .iter()
-                    .enumerate()
-                    .map(|(i, y)| if train && !kept(i) { 0.0 } else { scale * if relu { y.max(0.0) } else { *y } })
-                    .collect();
+                let kept = |y: f64| scale * if relu { y.max(0.0) } else { y };
+                let want: Vec<f64> =
+                    product.iter().zip(&dropped).map(|(y, dropped)| if *dropped { 0.0 } else { kept(*y) }).collect();
                 for passes in agree(&mut alone, &x, &dy) {
                     let atol = 1e-5 * largest(&want).max(largest(&product));
                     compare(&name(&alone), &passes.y, &want, 0.0, atol);
-                    let dropped = |i: usize| train && !kept(i);
-                    assert!((0..want.len()).all(|i| !dropped(i) || passes.y[i] == 0.0), "{}", name(&alone));
+                    let zero = |(y, dropped): (&f32, &bool)| !dropped || *y == 0.0;
+                    assert!(passes.y.iter().zip(&dropped).all(zero), "{}: dropped, but not 0", name(&alone));
                 }
                 apart(&mut alone, &dropout, &x, &dy);
             }

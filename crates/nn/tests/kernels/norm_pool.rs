@@ -45,6 +45,7 @@ fn cases() -> Vec<(usize, Shape, usize, f32, usize, Window)> {
         (1, Shape::new(9, 8, 6), 5, 0.6, 3, window(2, 3, 0, true)),
         (2, Shape::new(7, 6, 33), 3, 0.75, 1, window(3, 2, 1, true)),
         (1, Shape::new(6, 7, 4), 20, 1.0, 2, window(5, 1, 2, true)),
+        (1, Shape::new(60, 61, 20), 5, 0.75, 1, window(3, 2, 1, true)),
         // One window that leaves room for few channels.
         (1, Shape::new(16, 17, 40), 5, 0.75, 1, window(16, 16, 0, true)),
     ]
