@@ -2,11 +2,8 @@
 
 mod common;
 
-use alexnode_core::{Backend, BufferId, Engine, Precision, SlotId, Target, View};
-use alexnode_cuda::{
-    CudaBackend,
-    emulated::{EmulatedDriver, Options},
-};
+use alexnode_core::{BufferId, Engine, Precision, SlotId, Target, View};
+use alexnode_cuda::emulated::Options;
 use alexnode_nn::{
     lower::External,
     network::{Network, NetworkSpec},
@@ -15,11 +12,10 @@ use alexnode_nn::{
     request::{Mode, Request},
     trainer::Trainer,
 };
-use common::{HOST, Noise, network, relative_l2, segment, tensors, trainer, trainer_on};
+use common::{BATCH, HOST, Noise, emulated, network, relative_l2, segment, tensors, trainer, trainer_on};
 use serde_json::json;
 use std::{collections::BTreeMap, sync::atomic::AtomicBool};
 
-const BATCH: usize = 6;
 const CUDA: [Engine; 2] = [Engine::Cuda(Target { compute: 80, precision: Precision::Fp32 }); 2];
 
 /// The network of the other tests with everything that fuses: normalisations before a max pooling within the towers and over both, a dropout behind a
@@ -101,21 +97,8 @@ fn what_lies_between_normalisation_and_pooling_takes_no_memory() {
     assert_eq!((layers(&cuda), layers(&host)), (vec![0, 1, 3, 4], vec![0, 1, 2, 3, 4]));
 }
 
-/// Emulated GPUs; none where there is no C++ compiler, which only a developer's machine may lack.
-fn emulated(slots: usize) -> Option<Box<dyn Backend>> {
-    let ordinals: Vec<usize> = (0..slots).collect();
-    match EmulatedDriver::new(&ordinals, Options::default()) {
-        Ok(driver) => Some(Box::new(CudaBackend::new(Box::new(driver), Precision::Fp32, false).unwrap())),
-        Err(error) if std::env::var_os("CI").is_none() => {
-            eprintln!("SKIPPED on the emulated GPU: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
-
 /// Steps `from..to` of one epoch; the loss of each, and that of an evaluation.
-fn losses(trainer: &mut Trainer, from: usize, to: usize) -> Vec<f64> {
+fn train(trainer: &mut Trainer, from: usize, to: usize) -> Vec<f64> {
     let cancel = AtomicBool::new(false);
     let mut losses = Vec::new();
     for step in from..to {
@@ -135,15 +118,15 @@ fn near(a: &[f64], b: &[f64]) {
 #[test]
 fn a_network_with_fusions_learns_what_one_without_learns() {
     let mut host = trainer(fusible(), 1, 2, BATCH);
-    let expected = losses(&mut host, 0, 6);
+    let expected = train(&mut host, 0, 6);
     let tensors_of_host = tensors(&mut host);
-    for slots in [1, 2] {
-        let Some(backend) = emulated(slots) else { return };
+    for ordinals in [&[0][..], &[0, 1]] {
+        let Some(backend) = emulated(ordinals, Options::default()) else { return };
         let mut trainer = trainer_on(backend, fusible(), BATCH, 120.0);
-        near(&losses(&mut trainer, 0, 6), &expected);
+        near(&train(&mut trainer, 0, 6), &expected);
         for ((name, a), (_, b)) in tensors(&mut trainer).iter().zip(&tensors_of_host) {
             let distance = relative_l2(a, b);
-            assert!(distance <= 1e-4, "{slots} slots: {name}: relative L2 {distance:e}");
+            assert!(distance <= 1e-4, "{ordinals:?}: {name}: relative L2 {distance:e}");
         }
     }
 }
@@ -152,22 +135,22 @@ fn a_network_with_fusions_learns_what_one_without_learns() {
 fn checkpoints_know_nothing_of_fusions() {
     let folder = tempfile::tempdir().unwrap();
     let [on_host, on_cuda] = ["host", "cuda"].map(|name| folder.path().join(name));
-    let Some(backend) = emulated(1) else { return };
+    let Some(backend) = emulated(&[0], Options::default()) else { return };
     let mut whole = trainer_on(backend, fusible(), BATCH, 120.0);
-    losses(&mut whole, 0, 3);
+    train(&mut whole, 0, 3);
     whole.save(&on_cuda, "").unwrap();
-    let expected = losses(&mut whole, 3, 6);
+    let expected = train(&mut whole, 3, 6);
 
-    let Some(backend) = emulated(1) else { return };
+    let Some(backend) = emulated(&[0], Options::default()) else { return };
     let mut resumed = trainer_on(backend, fusible(), BATCH, 120.0);
     resumed.load(&on_cuda).unwrap();
-    assert!(losses(&mut resumed, 3, 6) == expected && tensors(&mut resumed) == tensors(&mut whole));
+    assert!(train(&mut resumed, 3, 6) == expected && tensors(&mut resumed) == tensors(&mut whole));
 
     // From a device that fuses to one that does not, and back.
     let mut host = trainer(fusible(), 1, 2, BATCH);
     host.load(&on_cuda).unwrap();
     host.save(&on_host, "").unwrap();
-    near(&losses(&mut host, 3, 6), &expected);
+    near(&train(&mut host, 3, 6), &expected);
     resumed.load(&on_host).unwrap();
-    assert!(losses(&mut resumed, 3, 6) == expected && tensors(&mut resumed) == tensors(&mut whole));
+    assert!(train(&mut resumed, 3, 6) == expected && tensors(&mut resumed) == tensors(&mut whole));
 }
