@@ -4,10 +4,12 @@
 //   data gradient:    samples  x inputs, over outputs
 //   weight gradient:  outputs  x inputs, over samples
 #include "convolution.cuh"
+#include "dropout.cuh"
 
 // crates/nn/src/layers/linear/mod.rs, Params.
 struct LinearParams {
     int batch, pixels, in_c, x_ld, out, y_ld, relu;
+    DropoutEpilogue dropout;
 };
 
 INLINE int inputs(const LinearParams& p) { return p.pixels * p.in_c; }
@@ -48,7 +50,8 @@ struct Inputs {
     }
 };
 
-KERNEL(THREADS) linear_forward(LinearParams params, const float* x, const float* w, const float* bias, float* y, float*) {
+KERNEL(THREADS) linear_forward(
+    LinearParams params, const float* x, const float* w, const float* bias, float* y, float*, const StepState* state, const unsigned* ids) {
     CONSTANTS(LinearParams, p, params);
     SHARED(Tiles, tiles);
     const Samples a = {p, x};
@@ -56,7 +59,7 @@ KERNEL(THREADS) linear_forward(LinearParams params, const float* x, const float*
     product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, 0, inputs(p), [&](int n, int o, float sum) {
         if (n >= p.batch || o >= p.out) return;
         const float value = sum + bias[o];
-        y[size_t(n) * p.y_ld + o] = p.relu ? relu(value) : value;
+        y[size_t(n) * p.y_ld + o] = dropout(p.dropout, state, ids[n], o, p.relu ? relu(value) : value);
     });
 }
 

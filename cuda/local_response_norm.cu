@@ -1,57 +1,5 @@
-// y_i = x_i s_i^-beta, s_i = k + alpha * sum of x_j^2 over the `size` channels from i - size / 2 on, clipped to the group of i.
-// dx_i = dy_i s_i^-beta - 2 alpha beta x_i * sum of dy_j x_j s_j^(-beta - 1) over the j whose window holds i; s is computed anew
-// (crates/nn/src/layers/local_response_norm.rs).
-#include "response_norm.cuh"
-
-struct LocalResponseNormParams {
-    int rows, c, group, first, count, size, x_ld, y_ld, dx_ld;
-    float k, alpha, beta;
-};
-
-constexpr int THREADS = 256;
-// Elements of a thread, in registers.
-constexpr int EACH = 8;
-// What a block holds: some pixels of as many whole groups as fit. So windows never leave it, and every s is computed once. The host's
-// MAX_GROUP is the same number.
-constexpr int TILE = THREADS * EACH;
-
-struct Tile {
-    float at[TILE];
-};
-
-// Channels and pixels of a tile.
-INLINE int tile_channels(const LocalResponseNormParams& p) { return min(p.c, TILE / p.group * p.group); }
-INLINE int tile_pixels(const LocalResponseNormParams& p) { return TILE / tile_channels(p); }
-
-// Element `i` of this block's tile.
-struct Element {
-    size_t row;
-    int channel;
-    // Whether there is such an element, and whether y has its channel.
-    bool exists, output;
-};
-
-INLINE Element element(const LocalResponseNormParams& p, int i) {
-    const int channels = tile_channels(p), pixels = tile_pixels(p);
-    const int row = blockIdx.x * pixels + i / channels, channel = blockIdx.y * channels + i % channels;
-    const bool exists = i < pixels * channels && row < p.rows && channel < p.c;
-    return {size_t(row), channel, exists, exists && channel >= p.first && channel - p.first < p.count};
-}
-
-INLINE int before(const LocalResponseNormParams& p) { return p.size / 2; }
-INLINE int after(const LocalResponseNormParams& p) { return p.size - 1 - p.size / 2; }
-
-// The sum of elements i - before ... i + after of a tile, or of their squares, as far as they are of the group of element `i`.
-INLINE float sum(const LocalResponseNormParams& p, const Tile& tile, int i, int before, int after, bool squares) {
-    const int channel = i % p.group;
-    float sum = 0.0f;
-    // As many steps for each element: where size is a constant, they unroll.
-    for (int d = -min(before, p.group - 1); d <= min(after, p.group - 1); d++) {
-        const float value = channel + d >= 0 && channel + d < p.group ? tile.at[i + d] : 0.0f;
-        sum = squares ? fmaf(value, value, sum) : sum + value;
-    }
-    return sum;
-}
+// Response normalisation across channels, forward and backward (local_response_norm.cuh).
+#include "local_response_norm.cuh"
 
 KERNEL(THREADS) local_response_norm_forward(LocalResponseNormParams params, const float* x, float* y) {
     CONSTANTS(LocalResponseNormParams, p, params);
@@ -69,9 +17,7 @@ KERNEL(THREADS) local_response_norm_forward(LocalResponseNormParams params, cons
     for (int n = 0; n < EACH; n++) {
         const int i = n * THREADS + threadIdx.x;
         const Element e = element(p, i);
-        if (!e.output) continue;
-        const float s = fmaf(p.alpha, sum(p, xs, i, before(p), after(p), true), p.k);
-        y[e.row * p.y_ld + e.channel - p.first] = xs.at[i] * powers(s, p.beta).power;
+        if (e.output) y[e.row * p.y_ld + e.channel - p.first] = xs.at[i] * powers(p, xs.at + i, i % p.group).power;
     }
 }
 
@@ -79,32 +25,5 @@ KERNEL(THREADS) local_response_norm_backward(LocalResponseNormParams params, con
     CONSTANTS(LocalResponseNormParams, p, params);
     SHARED(Tile, xs);
     SHARED(Tile, terms);
-    float direct[EACH];
-#pragma unroll
-    for (int n = 0; n < EACH; n++) {
-        const int i = n * THREADS + threadIdx.x;
-        const Element e = element(p, i);
-        if (e.exists) xs.at[i] = x[e.row * p.x_ld + e.channel];
-        // The other tower's outputs count as 0.
-        direct[n] = e.output ? dy[e.row * p.y_ld + e.channel - p.first] : 0.0f;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int n = 0; n < EACH; n++) {
-        const int i = n * THREADS + threadIdx.x;
-        if (!element(p, i).exists) continue;
-        const Powers at = powers(fmaf(p.alpha, sum(p, xs, i, before(p), after(p), true), p.k), p.beta);
-        terms.at[i] = direct[n] * xs.at[i] * at.slope;
-        direct[n] *= at.power;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int n = 0; n < EACH; n++) {
-        const int i = n * THREADS + threadIdx.x;
-        const Element e = element(p, i);
-        if (!e.exists) continue;
-        // Element i is in the windows of those in its mirrored window.
-        const float indirect = 2.0f * p.alpha * p.beta * xs.at[i] * sum(p, terms, i, after(p), before(p), false);
-        dx[e.row * p.dx_ld + e.channel] = direct[n] - indirect;
-    }
+    gradient(p, xs, terms, x, dx, [&](const Element& e) { return dy[e.row * p.y_ld + e.channel - p.first]; });
 }

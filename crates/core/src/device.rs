@@ -87,7 +87,7 @@ pub struct Target {
     pub precision: Precision,
 }
 
-/// What computes in a slot, as far as a plan must know: it sizes scratch memory by it, nothing else.
+/// What computes in a slot, as far as a plan must know: it sizes scratch memory by it, and chooses which layers become one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// Rust bodies on workers, each of which may want scratch memory of its own.

@@ -12,7 +12,10 @@ macro_rules! sources {
 sources![
     "common.cuh",
     "convolution.cuh",
+    "dropout.cuh",
     "gemm.cuh",
+    "local_response_norm.cuh",
+    "max_pool2d.cuh",
     "pointwise.cuh",
     "pool.cuh",
     "response_norm.cuh",
@@ -26,6 +29,7 @@ sources![
     "local_response_norm.cu",
     "map_response_norm.cu",
     "max_pool2d.cu",
+    "norm_pool.cu",
     "relu.cu",
     "sgd.cu",
     "softmax_cross_entropy.cu",

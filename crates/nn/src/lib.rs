@@ -8,6 +8,7 @@
 //! | [`network`] | the specification of a network, checked |
 //! | [`layers`] | one file per layer: its specification, shapes, parameters, kernels and how it lowers to them |
 //! | [`augment`], [`loss`], [`sgd`], [`ops`] | the kernels around the layers: input, loss, update, gradient sums |
+//! | `fusions` | which neighbouring layers become one operation |
 //! | [`lower`] | what a layer lowers itself with: tensors, values, launches |
 //! | [`placement`] | how a network lies on the slots |
 //! | [`request`] | what a plan is asked to be |
@@ -23,6 +24,7 @@
 pub mod augment;
 pub mod checkpoint;
 pub mod describe;
+mod fusions;
 pub mod layers;
 pub mod loss;
 pub mod lower;

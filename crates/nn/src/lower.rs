@@ -3,7 +3,7 @@
 //! Nothing here has an address yet. A [`Value`] is a piece of memory whose lifetime the plan derives from the operations that
 //! name it; a [`Tensor`] is a value seen as images, channels last.
 
-use crate::ops;
+use crate::{layers::dropout, ops};
 use alexnode_core::{
     Engine, Shape, SlotId,
     kernel::{Kernel, KernelDef, define},
@@ -219,7 +219,7 @@ pub struct Lower<'b> {
     pub layer: u32,
     /// Training (dropout drops, pooling remembers) or evaluation.
     pub train: bool,
-    /// What computes in the slot: sizes scratch memory, nothing else.
+    /// What computes in the slot: sizes scratch memory.
     pub engine: Engine,
     /// Channels of the layer's whole input, over all slots.
     pub input_channels: usize,
@@ -233,6 +233,10 @@ pub struct Lower<'b> {
     pub(crate) columns: bool,
     /// Whether to apply max(0, .) to the output ([`Layer::fuses_relu`](crate::layers::Layer::fuses_relu)).
     pub fused_relu: bool,
+    /// The dropout to apply to the output after that ([`Layer::fuses_dropout`](crate::layers::Layer::fuses_dropout)).
+    pub fused_dropout: dropout::Epilogue,
+    /// Whether `dx` is also to pass the ReLU that `x` comes from ([`Layer::passes_relu`](crate::layers::Layer::passes_relu)).
+    pub passes_relu: bool,
 }
 
 impl Lower<'_> {

@@ -5,7 +5,8 @@
 //! towers gets them gathered: forward copies the other half over, backward sends the gradient of the other half back, where it is added.
 
 use crate::{
-    layers::{Layer, LayerSpec, Reads},
+    fusions::Fusions,
+    layers::{Layer, Reads, dropout},
     lower::{Arg, Builder, Draft, DraftKind, External, Home, Lower, Origin, Part, Phase, Tensor, Value},
     memory::{self, Block},
     ops,
@@ -75,7 +76,8 @@ pub struct Plan {
     values: Vec<crate::lower::ValueInfo>,
     offsets: Vec<usize>,
     arena: Vec<usize>,
-    /// The output of every layer on every slot that computes it, alive right after the layer's last forward operation.
+    /// The output of every layer on every slot that computes it, alive right after the layer's last forward operation; none for a layer whose
+    /// output exists inside of another's operation only.
     pub outputs: Vec<(usize, SlotId, Tensor)>,
     /// [`Mode::Probe`]: input, output, gradient of the output, gradient of the input.
     pub probe: Option<[Tensor; 4]>,
@@ -287,15 +289,16 @@ impl<'a> Pass<'a> {
     fn external(&mut self, slot: SlotId, what: External, bytes: usize) -> Value {
         self.builder.value(slot, bytes, Home::External(what))
     }
-    /// Whether ReLU layer `index` is computed in the epilogue of the layer below it.
-    fn fused(&self, index: usize) -> bool {
-        index > 0
-            && matches!(self.request.network.spec(index), LayerSpec::Relu(_))
-            && self.layer(index - 1).fuses_relu()
+    fn fusions(&self, slot: SlotId) -> Fusions<'a> {
+        Fusions::new(self.request.network, self.request.engines[slot.index()])
     }
-    /// Whether layer `index` overwrites its input: elementwise, and nobody needs that input again.
-    fn in_place(&self, index: usize) -> bool {
-        let overwritten_is_needed = self.training() && index > 0 && self.layer(index - 1).needs().output;
+    /// Whether layer `index` overwrites its input on `slot`: elementwise, and nobody needs that input again.
+    fn in_place(&self, index: usize, slot: SlotId) -> bool {
+        // A ReLU below a dropout in the same epilogue makes do with that one's output.
+        let overwritten_is_needed = self.training()
+            && index > 0
+            && self.layer(index - 1).needs().output
+            && self.fusions(slot).dropout(index).is_none();
         let input_is_kept = self.request.mode == Mode::Probe && index == 0;
         self.layer(index).elementwise() && !overwritten_is_needed && !input_is_kept
     }
@@ -313,7 +316,11 @@ impl<'a> Pass<'a> {
         if index == self.last() || !self.splits(index) || !self.slots(index + 1).any(|s| s == slot) {
             return false;
         }
-        if self.in_place(index + 1) { self.gathered(index + 1, slot) } else { self.reads[index + 1] == Reads::All }
+        if self.in_place(index + 1, slot) {
+            self.gathered(index + 1, slot)
+        } else {
+            self.reads[index + 1] == Reads::All
+        }
     }
 
     /// Image to loss, and back.
@@ -381,7 +388,8 @@ impl<'a> Pass<'a> {
         let mut held = BTreeMap::new();
         for slot in self.slots(index) {
             let x = self.input(index, slot, images);
-            let out = if self.in_place(index) {
+            let fusions = self.fusions(slot);
+            let out = if self.in_place(index, slot) || fusions.left_to_pool(index) {
                 let below = if index == 0 { None } else { self.held[index - 1].get(&slot).copied() };
                 Held { own: x, all: below.and_then(|held| held.all) }
             } else {
@@ -395,20 +403,17 @@ impl<'a> Pass<'a> {
                     Held { own, all: None }
                 }
             };
-            if self.layer(index).elementwise() && !self.in_place(index) {
+            if self.layer(index).elementwise() && !self.in_place(index, slot) {
                 self.builder.copy(origin, x, out.own);
             }
             let mut saved = Vec::new();
-            if !self.fused(index) {
-                let fused_relu = index < self.last() && self.fused(index + 1);
-                let layer = self.layer(index);
-                let mut cx = self.lower(index, slot, origin, x, out.own, &mut saved);
-                cx.fused_relu = fused_relu;
-                layer.forward(&mut cx);
-                self.builder = cx.into_builder();
-            }
+            let mut cx = self.lower(index, slot, origin, x, out.own, &mut saved);
+            fusions.forward(index, &mut cx);
+            self.builder = cx.into_builder();
             self.saved[index].insert(slot, saved);
-            self.outputs.push((index, slot, out.own));
+            if !fusions.left_to_pool(index) {
+                self.outputs.push((index, slot, out.own));
+            }
             held.insert(slot, out);
         }
         self.held.push(held);
@@ -439,18 +444,18 @@ impl<'a> Pass<'a> {
             let mut dx = BTreeMap::new();
             for slot in self.slots(index) {
                 let x = self.input(index, slot, images);
-                let elementwise = self.layer(index).elementwise();
+                let fusions = self.fusions(slot);
                 let below = match wanted {
-                    true if elementwise => Some(dy[&slot]),
+                    true if self.layer(index).elementwise() || fusions.left_to_pool(index) => Some(dy[&slot]),
                     true => Some(self.builder.tensor(slot, x.batch, x.shape, x.shape.c, 0, Home::Arena)),
                     false => None,
                 };
                 let mut saved = self.saved[index][&slot].clone();
-                let (y, layer) = (self.held[index][&slot].own, self.layer(index));
+                let y = self.held[index][&slot].own;
                 let gradients = self.gradients(index, slot);
                 let mut cx = self.lower(index, slot, origin, x, y, &mut saved);
                 (cx.dy, cx.dx, cx.gradients) = (Some(dy[&slot]), below, gradients.clone());
-                layer.backward(&mut cx);
+                fusions.backward(index, &mut cx);
                 self.builder = cx.into_builder();
                 self.learn(index, slot, &gradients);
                 if let Some(below) = below {
@@ -573,6 +578,8 @@ impl<'a> Pass<'a> {
             y,
             columns: self.sums_by_column(index),
             fused_relu: false,
+            fused_dropout: dropout::Epilogue::NONE,
+            passes_relu: false,
             saved,
             builder: std::mem::take(&mut self.builder),
         }

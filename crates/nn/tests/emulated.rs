@@ -2,13 +2,10 @@
 
 mod common;
 
-use alexnode_core::{Backend, BufferId, Copy2d, Launch, Precision, Result, SlotId, SlotInfo, View};
+use alexnode_core::{Backend, BufferId, Copy2d, Launch, Result, SlotId, SlotInfo, View};
 use alexnode_cpu::CpuBackend;
-use alexnode_cuda::{
-    CudaBackend,
-    emulated::{Asynchronous, EmulatedDriver, Options, Order, Streams},
-};
-use common::{BATCH, losses, network, relative_l2, tensors, trainer_on};
+use alexnode_cuda::emulated::{Asynchronous, Options, Order, Streams};
+use common::{BATCH, emulated, losses, network, relative_l2, tensors, trainer_on};
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -20,18 +17,6 @@ type Outcome = (Vec<f64>, Vec<(String, Vec<f32>)>);
 fn train(backend: Box<dyn Backend>) -> Outcome {
     let mut trainer = trainer_on(backend, network(), BATCH, 120.0);
     (losses(&mut trainer), tensors(&mut trainer))
-}
-
-/// Emulated devices; none where there is no C++ compiler, which only a developer's machine may lack.
-fn emulated(ordinals: &[usize], options: Options) -> Option<Box<dyn Backend>> {
-    match EmulatedDriver::new(ordinals, options) {
-        Ok(driver) => Some(Box::new(CudaBackend::new(Box::new(driver), Precision::Fp32, false).unwrap())),
-        Err(error) if std::env::var_os("CI").is_none() => {
-            eprintln!("SKIPPED on the emulated GPU: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
 }
 
 fn assert_near(what: &str, got: &Outcome, want: &Outcome) {

@@ -1,7 +1,7 @@
 //! Dropout (paper section 4.2). In place, both ways.
 
 use super::{Layer, Needs, rows::share};
-use crate::lower::{Lower, Tensor};
+use crate::lower::{Lower, Part, Tensor};
 use alexnode_core::{
     Error, Result, Shape, Stage, StepState, Target,
     host::{Host, Shared},
@@ -78,14 +78,7 @@ impl Kernel for DropoutMask {
                 let first = pixel * p.total as usize + p.first as usize;
                 // SAFETY: every row is visited once.
                 let x = unsafe { x.range(row * ld, c) };
-                let mut words = [0; 4];
-                for (i, v) in x.iter_mut().enumerate() {
-                    let element = first + i;
-                    if i == 0 || element.is_multiple_of(4) {
-                        words = stream.words((element / 4) as u32, id, state.epoch);
-                    }
-                    *v = if uniform(words[element % 4]) >= p.p { *v * p.scale } else { 0.0 };
-                }
+                mask(x, first, p.p, p.scale, |call| stream.words(call, id, state.epoch));
             }
         });
     }
@@ -113,7 +106,65 @@ impl Kernel for DropoutScale {
     }
 }
 
+/// Masks `x`, the elements of a sample from `first` on. `words(call)` are the numbers of elements 4 call to 4 call + 3.
+fn mask(x: &mut [f32], first: usize, p: f32, scale: f32, words: impl Fn(u32) -> [u32; 4]) {
+    let mut four = [0; 4];
+    for (i, v) in x.iter_mut().enumerate() {
+        let element = first + i;
+        if i == 0 || element.is_multiple_of(4) {
+            four = words((element / 4) as u32);
+        }
+        *v = if uniform(four[element % 4]) >= p { *v * scale } else { 0.0 };
+    }
+}
+
+/// What a layer whose output has one pixel does to it where a dropout follows: the same, in its own kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Epilogue {
+    /// Channel of the whole layer that output 0 is.
+    first: u32,
+    /// Index of the dropout in the network.
+    layer: u32,
+    /// 0 where nothing is dropped: in evaluation, or without dropout.
+    p: f32,
+    /// Of the elements that stay.
+    scale: f32,
+}
+
+impl Epilogue {
+    /// No dropout.
+    pub const NONE: Self = Self { first: 0, layer: 0, p: 0.0, scale: 1.0 };
+
+    /// Applies it to `y`, the outputs from `first` on of sample `id`.
+    pub fn apply(&self, state: &StepState, id: u32, first: usize, y: &mut [f32]) {
+        if self.p > 0.0 {
+            let stream = Stream::new(state.seed(), Purpose::Dropout, self.layer);
+            mask(y, self.first as usize + first, self.p, self.scale, |call| stream.words(call, id, state.epoch));
+        } else if self.scale != 1.0 {
+            y.iter_mut().for_each(|y| *y *= self.scale);
+        }
+    }
+}
+
 impl Dropout {
+    /// Of the elements that stay in training.
+    fn kept_scale(&self) -> f32 {
+        if self.inverted { 1.0 / (1.0 - self.p) } else { 1.0 }
+    }
+    /// Of all elements in evaluation.
+    fn evaluation_scale(&self) -> f32 {
+        if self.inverted { 1.0 } else { 1.0 - self.p }
+    }
+    /// The dropout as layer `layer` of a network, in the epilogue of the layer that computes `part`.
+    pub fn epilogue(&self, layer: u32, part: Part, train: bool) -> Epilogue {
+        let first = part.start as u32;
+        if train {
+            Epilogue { first, layer, p: self.p, scale: self.kept_scale() }
+        } else {
+            Epilogue { first, layer, p: 0.0, scale: self.evaluation_scale() }
+        }
+    }
     fn mask(&self, cx: &mut Lower<'_>, x: Tensor) {
         if self.p == 0.0 {
             return;
@@ -127,7 +178,7 @@ impl Dropout {
             total: cx.part.total as i32,
             layer: cx.layer,
             p: self.p,
-            scale: if self.inverted { 1.0 / (1.0 - self.p) } else { 1.0 },
+            scale: self.kept_scale(),
         };
         cx.launch::<DropoutMask>(params, &[cx.state(), cx.ids(), x.arg()]);
     }
@@ -156,13 +207,13 @@ impl Layer for Dropout {
         let y = cx.y;
         if cx.train {
             self.mask(cx, y);
-        } else if !self.inverted && self.p > 0.0 {
+        } else if self.evaluation_scale() != 1.0 {
             let params = Params {
                 batch: y.batch as i32,
                 pixels: y.shape.pixels() as i32,
                 c: y.shape.c as i32,
                 ld: y.ld as i32,
-                scale: 1.0 - self.p,
+                scale: self.evaluation_scale(),
                 ..Params::zeroed()
             };
             cx.launch::<DropoutScale>(params, &[y.arg()]);

@@ -53,18 +53,20 @@ const MAX_GROUP: usize = 2048;
 /// tower which has gathered all channels computes its own; backward then gives those outputs' share of the whole dx.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-struct Params {
-    rows: i32,
-    c: i32,
+pub(super) struct Params {
+    pub rows: i32,
+    pub c: i32,
     group: i32,
     first: i32,
-    count: i32,
+    pub count: i32,
     size: i32,
-    x_ld: i32,
+    pub x_ld: i32,
     /// Of y forward, of dy backward.
-    y_ld: i32,
+    pub y_ld: i32,
     /// Backward only.
-    dx_ld: i32,
+    pub dx_ld: i32,
+    /// Backward only: whether x comes from a ReLU and the gradient is to pass that as well: 0 where x is not positive.
+    relu: i32,
     k: f32,
     alpha: f32,
     beta: f32,
@@ -91,7 +93,7 @@ impl Params {
         (from, hi.min(end).max(from))
     }
     /// A CUDA kernel whose blocks hold [`MAX_GROUP`] elements: whole groups of some pixels.
-    fn stages(&self, entry: &'static str) -> Vec<Stage> {
+    pub fn stages(&self, entry: &'static str) -> Vec<Stage> {
         let (c, group) = (self.c as usize, self.group as usize);
         let channels = c.min(MAX_GROUP / group * group);
         let blocks = [(self.rows as usize).div_ceil(MAX_GROUP / channels), c.div_ceil(channels), 1];
@@ -108,7 +110,7 @@ struct LocalResponseNormBackward;
 const LANES: usize = 16;
 
 /// What a task needs for one group of one pixel.
-struct Scratch {
+pub(super) struct Scratch {
     /// The summands, between zeros.
     padded: [f32; 3 * MAX_GROUP + LANES],
     sums: [f32; MAX_GROUP + LANES],
@@ -119,7 +121,7 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let row = [0.0; MAX_GROUP + LANES];
         Self { padded: [0.0; 3 * MAX_GROUP + LANES], sums: row, powers: row, slopes: row }
     }
@@ -211,7 +213,7 @@ impl Kernel for LocalResponseNormBackward {
 
 /// One pixel forward.
 #[multiversion(targets("x86_64+avx2"))]
-fn forward(p: &Params, x: &[f32], y: &mut [f32], scratch: &mut Scratch) {
+pub(super) fn forward(p: &Params, x: &[f32], y: &mut [f32], scratch: &mut Scratch) {
     if p.beta == Curve::PAPER_BETA {
         forward_as::<true>(p, x, y, scratch)
     } else {
@@ -240,7 +242,7 @@ fn forward_as<const PAPER: bool>(p: &Params, x: &[f32], y: &mut [f32], scratch: 
 
 /// One pixel backward.
 #[multiversion(targets("x86_64+avx2"))]
-fn backward(p: &Params, x: &[f32], dy: &[f32], dx: &mut [f32], scratch: &mut Scratch) {
+pub(super) fn backward(p: &Params, x: &[f32], dy: &[f32], dx: &mut [f32], scratch: &mut Scratch) {
     if p.beta == Curve::PAPER_BETA {
         backward_as::<true>(p, x, dy, dx, scratch)
     } else {
@@ -271,10 +273,15 @@ fn backward_as<const PAPER: bool>(p: &Params, x: &[f32], dy: &[f32], dx: &mut [f
             *dx = *dx * power - slope * x * sum;
         }
     }
+    if p.relu != 0 {
+        for (dx, x) in dx.iter_mut().zip(x) {
+            *dx = if *x > 0.0 { *dx } else { 0.0 };
+        }
+    }
 }
 
 impl LocalResponseNorm {
-    fn params(&self, cx: &Lower<'_>, y_ld: usize, dx_ld: usize) -> Params {
+    pub(super) fn params(&self, cx: &Lower<'_>, y_ld: usize, dx_ld: usize) -> Params {
         let x = cx.x;
         // Either all channels of the layer were gathered, or x and y are the slot's own.
         let first = if x.shape.c == cx.part.total { cx.part.start } else { 0 };
@@ -288,6 +295,7 @@ impl LocalResponseNorm {
             x_ld: x.ld as i32,
             y_ld: y_ld as i32,
             dx_ld: dx_ld as i32,
+            relu: i32::from(cx.passes_relu),
             k: self.k,
             alpha: if self.alpha_divided_by_size { self.alpha / self.size as f32 } else { self.alpha },
             beta: self.beta,
@@ -319,6 +327,9 @@ impl Layer for LocalResponseNorm {
     }
     fn needs(&self) -> Needs {
         Needs { input: true, output: false }
+    }
+    fn passes_relu(&self) -> bool {
+        true
     }
     fn forward(&self, cx: &mut Lower<'_>) {
         let (x, y) = (cx.x, cx.y);

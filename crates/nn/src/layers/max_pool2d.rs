@@ -94,7 +94,7 @@ impl Kernel for MaxPool2dBackward {
 
 /// Row `row` of all images' rows of y.
 #[multiversion(targets("x86_64+avx2"))]
-fn forward(p: &PoolParams, x: &[f32], y: &mut [f32], mut places: Option<&mut [u8]>, row: usize) {
+pub(super) fn forward(p: &PoolParams, x: &[f32], y: &mut [f32], mut places: Option<&mut [u8]>, row: usize) {
     let (image, p_row, c) = (row / p.p as usize, row % p.p as usize, p.c as usize);
     for q in 0..p.q as usize {
         let y = &mut y[q * p.y_ld as usize..][..c];
@@ -151,7 +151,7 @@ fn forward_block<const N: usize>(
 
 /// Row `row` of all images' rows of dx.
 #[multiversion(targets("x86_64+avx2"))]
-fn backward(p: &PoolParams, places: &[u8], dy: &[f32], dx: &mut [f32], row: usize) {
+pub(super) fn backward(p: &PoolParams, places: &[u8], dy: &[f32], dx: &mut [f32], row: usize) {
     let (image, h, c) = (row / p.h as usize, row % p.h as usize, p.c as usize);
     for w in 0..p.w as usize {
         let dx = &mut dx[w * p.x_ld as usize..][..c];
@@ -189,7 +189,7 @@ fn backward_block<const N: usize>(
 }
 
 impl MaxPool2d {
-    fn window(&self) -> Window {
+    pub(super) fn window(&self) -> Window {
         Window { size: self.kernel_size, stride: self.stride, padding: self.padding, ceil: self.ceil_mode }
     }
 }

@@ -10,6 +10,7 @@ pub mod local2d;
 pub mod local_response_norm;
 pub mod map_response_norm;
 pub mod max_pool2d;
+pub mod norm_pool;
 mod pointwise;
 mod pool;
 pub mod relu;
@@ -131,6 +132,15 @@ pub trait Layer: Send + Sync {
     }
     /// Whether a ReLU that follows can be computed in this layer's epilogue (`cx.fused_relu`).
     fn fuses_relu(&self) -> bool {
+        false
+    }
+    /// Whether a dropout that follows, behind such a ReLU or without one, can be computed there, too (`cx.fused_dropout`).
+    fn fuses_dropout(&self) -> bool {
+        false
+    }
+    /// Whether its backward pass can also pass the gradient of a ReLU that its input comes from (`cx.passes_relu`): `cx.dx()` is 0 where `cx.x` is
+    /// not positive.
+    fn passes_relu(&self) -> bool {
         false
     }
     /// Issues the forward operations: `cx.y` from `cx.x`.

@@ -2,7 +2,7 @@
 //! touch is poisoned and looked at afterwards.
 
 use crate::{
-    layers::Layer,
+    layers::{Layer, dropout},
     lower::{Builder, DraftKind, Home, Lower, Origin, Part, Phase, Tensor, Value},
 };
 use alexnode_core::{Backend, KernelDef, Launch, Shape, SlotId, StepState, View};
@@ -28,6 +28,10 @@ pub struct Alone<'a> {
     pub train: bool,
     /// Whether the layer ends in a ReLU.
     pub fused_relu: bool,
+    /// The dropout behind that.
+    pub fused_dropout: dropout::Epilogue,
+    /// Whether the gradient also passes a ReLU that the input comes from.
+    pub passes_relu: bool,
     /// What `part` needs of the layer's parameter tensors, in the order of the kernels.
     pub parameters: Vec<Vec<f32>>,
     /// Index of the layer in its network.
@@ -65,6 +69,8 @@ impl<'a> Alone<'a> {
             gaps: [0, 0],
             train: true,
             fused_relu: false,
+            fused_dropout: dropout::Epilogue::NONE,
+            passes_relu: false,
             parameters: Vec::new(),
             index: 0,
             state: StepState { valid: batch as u32, views: 1, ..StepState::default() },
@@ -116,6 +122,8 @@ impl<'a> Alone<'a> {
                 y: y_tensor,
                 columns: false,
                 fused_relu: self.fused_relu,
+                fused_dropout: self.fused_dropout,
+                passes_relu: phase == Phase::Backward && self.passes_relu,
             };
             match phase {
                 Phase::Forward => self.layer.forward(&mut cx),

@@ -2,10 +2,14 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use alexnode_core::{
-    Backend, Batch, BatchSource, Engine, Result,
+    Backend, Batch, BatchSource, Engine, Precision, Result,
     rng::{Purpose, Stream},
 };
 use alexnode_cpu::CpuBackend;
+use alexnode_cuda::{
+    CudaBackend,
+    emulated::{EmulatedDriver, Options},
+};
 use alexnode_nn::{
     network::NetworkSpec,
     trainer::{ImageStatistics, Segment, Trainer, TrainerConfig},
@@ -101,6 +105,18 @@ pub fn trainer_on(backend: Box<dyn Backend>, spec: NetworkSpec, batch: usize, me
     let images = ImageStatistics { mean: &mean, deviations: [10.0, 20.0, 30.0], components };
     let config = TrainerConfig { network: spec, batch, seed: 5, momentum: 0.9 };
     Trainer::new(config, images, backend).unwrap()
+}
+
+/// Emulated devices; none where there is no C++ compiler, which only a developer's machine may lack.
+pub fn emulated(ordinals: &[usize], options: Options) -> Option<Box<dyn Backend>> {
+    match EmulatedDriver::new(ordinals, options) {
+        Ok(driver) => Some(Box::new(CudaBackend::new(Box::new(driver), Precision::Fp32, false).unwrap())),
+        Err(error) if std::env::var_os("CI").is_none() => {
+            eprintln!("SKIPPED on the emulated GPU: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// 20 steps in epochs of six minibatches; the loss of every step.

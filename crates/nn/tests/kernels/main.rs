@@ -2,7 +2,9 @@
 
 mod augment;
 mod convolution;
+mod dropout_epilogue;
 mod loss;
+mod norm_pool;
 mod norms;
 mod pointwise;
 mod pooling;

@@ -5,7 +5,7 @@ mod device;
 mod gradient;
 mod product;
 
-use super::{Init, Layer, Needs, ParameterSpec, Reads, bias_spec, check_elements, check_parameters};
+use super::{Init, Layer, Needs, ParameterSpec, Reads, bias_spec, check_elements, check_parameters, dropout::Epilogue};
 use crate::lower::{Lower, Tensor};
 use alexnode_core::{Error, Result, Shape};
 use bytemuck::{Pod, Zeroable};
@@ -51,6 +51,8 @@ pub(crate) struct Params {
     pub y_ld: i32,
     /// Forward: whether negative outputs become 0.
     pub relu: i32,
+    /// Forward: the dropout after that.
+    pub dropout: Epilogue,
 }
 
 impl Params {
@@ -75,7 +77,7 @@ impl Params {
 }
 
 impl Linear {
-    fn params(x: Tensor, y: Tensor, relu: bool) -> Params {
+    fn params(x: Tensor, y: Tensor) -> Params {
         Params {
             batch: x.batch as i32,
             pixels: x.shape.pixels() as i32,
@@ -83,7 +85,8 @@ impl Linear {
             x_ld: x.ld as i32,
             out: y.shape.c as i32,
             y_ld: y.ld as i32,
-            relu: i32::from(relu),
+            relu: 0,
+            dropout: Epilogue::NONE,
         }
     }
 }
@@ -129,22 +132,26 @@ impl Layer for Linear {
     fn fuses_relu(&self) -> bool {
         true
     }
+    fn fuses_dropout(&self) -> bool {
+        true
+    }
     fn forward(&self, cx: &mut Lower<'_>) {
         let (x, y) = (cx.x, cx.y);
-        let params = Self::params(x, y, cx.fused_relu);
+        let params = Params { relu: i32::from(cx.fused_relu), dropout: cx.fused_dropout, ..Self::params(x, y) };
         let scratch = cx.scratch::<LinearForward>(&params);
-        cx.launch::<LinearForward>(params, &[x.arg(), cx.weight(0), cx.weight(1), y.arg(), scratch]);
+        let args = [x.arg(), cx.weight(0), cx.weight(1), y.arg(), scratch, cx.state(), cx.ids()];
+        cx.launch::<LinearForward>(params, &args);
     }
     fn backward(&self, cx: &mut Lower<'_>) {
         let (x, dy) = (cx.x, cx.dy());
         if let (Some(dw), Some(db)) = (cx.gradient(0), cx.gradient(1)) {
-            let params = Self::params(x, dy, false);
+            let params = Self::params(x, dy);
             let scratch = cx.scratch::<LinearWeightGradient>(&params);
             cx.launch::<LinearWeightGradient>(params, &[x.arg(), dy.arg(), dw, db, scratch]);
         }
         if let Some(dx) = cx.dx() {
             cx.by_column(dx, |cx, dy, weight, dx| {
-                let params = Self::params(dx, dy, false);
+                let params = Self::params(dx, dy);
                 let scratch = cx.scratch::<LinearDataGradient>(&params);
                 cx.launch::<LinearDataGradient>(params, &[dy.arg(), weight, dx.arg(), scratch]);
             });

@@ -6,7 +6,7 @@ use crate::{
     tile::{Block, MR, NR, Sweep, accumulate},
 };
 use alexnode_core::{
-    Engine, Stage, Target,
+    Engine, Stage, StepState, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -16,7 +16,7 @@ const OUTPUTS: usize = 8 * MR;
 /// Inner steps between two visits of a block: this many rows of packed samples (16 KiB) stay in the first-level cache.
 const DEPTH: usize = 256;
 
-/// y from x. Arguments: x, w, bias, y, scratch.
+/// y from x. Arguments: x, w, bias, y, scratch, state, ids; the last two for dropout.
 pub(crate) struct LinearForward;
 
 /// Elements of the packed samples.
@@ -38,7 +38,8 @@ impl Kernel for LinearForward {
     type Params = Params;
     const NAME: &'static str = "linear_forward";
     const SOURCE: &'static str = "linear.cu";
-    const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Scratch];
+    const ACCESS: &'static [Access] =
+        &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Scratch, Access::Read, Access::Read];
     fn scratch(p: &Params, engine: Engine) -> usize {
         match engine {
             Engine::Host { workers } => scratch(p, workers),
@@ -47,6 +48,7 @@ impl Kernel for LinearForward {
     }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (x, weights, bias) = (args.read::<f32>(0), args.read::<f32>(1), args.read::<f32>(2));
+        let (state, ids) = (StepState::of(args.read(5)), args.read::<u32>(6));
         let y = Shared::new(args.write::<f32>(3));
         let (samples, space) = args.write::<f32>(4).split_at_mut(packed(p));
         pack(p, host, x, samples);
@@ -81,6 +83,7 @@ impl Kernel for LinearForward {
                         let sum = blocks[o / MR][o % MR][sample % NR] + bias[first + o];
                         *y = if p.relu != 0 { relu(sum) } else { sum };
                     }
+                    p.dropout.apply(&state, ids[sample], first, y);
                 }
             }
         });

@@ -1,0 +1,156 @@
+//! What a plan fuses changes the list of operations and the memory, not the mathematics.
+
+mod common;
+
+use alexnode_core::{BufferId, Engine, Precision, SlotId, Target, View};
+use alexnode_cuda::emulated::Options;
+use alexnode_nn::{
+    lower::External,
+    network::{Network, NetworkSpec},
+    placement::Placement,
+    plan::{Op, Plan},
+    request::{Mode, Request},
+    trainer::Trainer,
+};
+use common::{BATCH, HOST, Noise, emulated, network, relative_l2, segment, tensors, trainer, trainer_on};
+use serde_json::json;
+use std::{collections::BTreeMap, sync::atomic::AtomicBool};
+
+const CUDA: [Engine; 2] = [Engine::Cuda(Target { compute: 80, precision: Precision::Fp32 }); 2];
+
+/// The network of the other tests with everything that fuses: normalisations before a max pooling within the towers and over both, a dropout behind a
+/// ReLU and one right behind a linear layer.
+fn fusible() -> NetworkSpec {
+    let mut spec = serde_json::to_value(network()).unwrap();
+    spec["layers"][10]["type"] = "maxPool2d".into();
+    spec["layers"][15] = json!({ "type": "dropout", "name": "drop7", "p": 0.3, "inverted": true });
+    serde_json::from_value(spec).unwrap()
+}
+
+fn plan(network: &Network, mode: Mode, engines: &[Engine]) -> Plan {
+    let placement = Placement::new(engines.len()).unwrap();
+    let engines = engines.to_vec();
+    Plan::build(&Request { network, placement, batch: BATCH, mode, momentum: 0.9, engines }).unwrap()
+}
+
+/// The operations of slot 0, by name.
+fn names(plan: &Plan) -> Vec<&'static str> {
+    let mut places: BTreeMap<(SlotId, External), View> = BTreeMap::new();
+    for (index, need) in plan.needs().into_iter().enumerate() {
+        let buffer = BufferId { slot: need.slot, index: 100 + index as u32 };
+        places.insert((need.slot, need.what), View { buffer, offset: 0, bytes: need.bytes });
+    }
+    let arenas = [0, 1].map(|slot| BufferId { slot: SlotId(slot), index: 0 });
+    let ops = plan.bind(&arenas, &|slot, what| places[&(slot, what)]);
+    ops.iter().filter_map(Op::launch).filter(|(slot, _)| slot.0 == 0).map(|(_, launch)| launch.kernel.name).collect()
+}
+
+#[test]
+fn the_list_of_operations_shows_what_is_fused() {
+    let network = Network::new(fusible()).unwrap();
+    for engines in [1, 2] {
+        let forward = |mode, engines: &[Engine]| -> Vec<&'static str> {
+            let until = |name: &&&str| !name.starts_with("softmax");
+            names(&plan(&network, mode, engines)).iter().take_while(until).copied().collect()
+        };
+        let with = |norm_pool| {
+            let mut names = vec!["augment", "conv2d_forward", norm_pool, "conv2d_forward", "map_response_norm_forward"];
+            names.extend(["conv2d_forward", norm_pool, "linear_forward", "linear_forward", "linear_forward"]);
+            names
+        };
+        assert_eq!(forward(Mode::Train, &CUDA[..engines]), with("norm_pool_forward"));
+        assert_eq!(forward(Mode::Eval, &CUDA[..engines]), with("norm_pool_inference"));
+        let cuda = names(&plan(&network, Mode::Train, &CUDA[..engines]));
+        let host = names(&plan(&network, Mode::Train, &HOST[..engines]));
+        let count = |names: &[&str], name: &str| names.iter().filter(|n| **n == name).count();
+        // relu6 and relu2 remain: below a dropout, and below a normalisation within maps.
+        for (name, on_cuda, on_host) in [
+            ("norm_pool_backward", 2, 0),
+            ("local_response_norm_backward", 0, 2),
+            ("max_pool2d_backward", 0, 2),
+            ("relu_backward", 2, 2),
+            // Only an inverted dropout has something to do in the backward pass that the ReLU below does not do.
+            ("dropout_mask", 1, 4),
+        ] {
+            assert_eq!((count(&cuda, name), count(&host, name)), (on_cuda, on_host), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_lies_between_normalisation_and_pooling_takes_no_memory() {
+    // The largest tensors by far are what lies around the normalisation.
+    let layers = json!([
+        { "type": "conv2d", "name": "conv1", "outChannels": 64, "kernelSize": 1, "weightInit": { "type": "he" } },
+        { "type": "relu", "name": "relu1" },
+        { "type": "localResponseNorm", "name": "lrn1", "size": 5, "k": 2.0, "alpha": 0.01, "beta": 0.75 },
+        { "type": "maxPool2d", "name": "pool1", "kernelSize": 3, "stride": 2 },
+        { "type": "linear", "name": "fc2", "outFeatures": 10, "weightInit": { "type": "he" } },
+    ]);
+    let mut spec = serde_json::to_value(network()).unwrap();
+    spec["layers"] = layers;
+    let network = Network::new(serde_json::from_value(spec).unwrap()).unwrap();
+    let bytes = BATCH * network.output(2).len() * 4;
+    let [cuda, host] = [CUDA, HOST].map(|engines| plan(&network, Mode::Eval, &engines[..1]));
+    assert!(cuda.arena()[0] < 2 * bytes && host.arena()[0] >= 2 * bytes, "{:?} {:?}", cuda.arena(), host.arena());
+    let layers = |plan: &Plan| plan.outputs.iter().map(|(layer, ..)| *layer).collect::<Vec<_>>();
+    assert_eq!((layers(&cuda), layers(&host)), (vec![0, 1, 3, 4], vec![0, 1, 2, 3, 4]));
+}
+
+/// Steps `from..to` of one epoch; the loss of each, and that of an evaluation.
+fn train(trainer: &mut Trainer, from: usize, to: usize) -> Vec<f64> {
+    let cancel = AtomicBool::new(false);
+    let mut losses = Vec::new();
+    for step in from..to {
+        let mut source = Noise { next: step, ..Noise::new(BATCH) };
+        let report = trainer.run(&mut source, &segment(0, step, step as u32, 1, 0.02), &cancel).unwrap();
+        losses.push(report.loss);
+    }
+    losses.push(trainer.evaluate(&mut Noise { batches: 2, ..Noise::new(BATCH) }, 1, &cancel).unwrap().loss);
+    losses
+}
+
+#[track_caller]
+fn near(a: &[f64], b: &[f64]) {
+    assert!(a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-4 * b.abs()), "{a:?} and {b:?}");
+}
+
+#[test]
+fn a_network_with_fusions_learns_what_one_without_learns() {
+    let mut host = trainer(fusible(), 1, 2, BATCH);
+    let expected = train(&mut host, 0, 6);
+    let tensors_of_host = tensors(&mut host);
+    for ordinals in [&[0][..], &[0, 1]] {
+        let Some(backend) = emulated(ordinals, Options::default()) else { return };
+        let mut trainer = trainer_on(backend, fusible(), BATCH, 120.0);
+        near(&train(&mut trainer, 0, 6), &expected);
+        for ((name, a), (_, b)) in tensors(&mut trainer).iter().zip(&tensors_of_host) {
+            let distance = relative_l2(a, b);
+            assert!(distance <= 1e-4, "{ordinals:?}: {name}: relative L2 {distance:e}");
+        }
+    }
+}
+
+#[test]
+fn checkpoints_know_nothing_of_fusions() {
+    let folder = tempfile::tempdir().unwrap();
+    let [on_host, on_cuda] = ["host", "cuda"].map(|name| folder.path().join(name));
+    let Some(backend) = emulated(&[0], Options::default()) else { return };
+    let mut whole = trainer_on(backend, fusible(), BATCH, 120.0);
+    train(&mut whole, 0, 3);
+    whole.save(&on_cuda, "").unwrap();
+    let expected = train(&mut whole, 3, 6);
+
+    let Some(backend) = emulated(&[0], Options::default()) else { return };
+    let mut resumed = trainer_on(backend, fusible(), BATCH, 120.0);
+    resumed.load(&on_cuda).unwrap();
+    assert!(train(&mut resumed, 3, 6) == expected && tensors(&mut resumed) == tensors(&mut whole));
+
+    // From a device that fuses to one that does not, and back.
+    let mut host = trainer(fusible(), 1, 2, BATCH);
+    host.load(&on_cuda).unwrap();
+    host.save(&on_host, "").unwrap();
+    near(&train(&mut host, 3, 6), &expected);
+    resumed.load(&on_host).unwrap();
+    assert!(train(&mut resumed, 3, 6) == expected && tensors(&mut resumed) == tensors(&mut whole));
+}
