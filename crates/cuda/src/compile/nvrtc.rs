@@ -142,7 +142,10 @@ impl Nvrtc {
     }
 
     /// Compiles `job`.
-    pub(super) fn compile(&self, job: &Job) -> Result<Compiled> {
+    ///
+    /// # Errors
+    /// `ERR_KERNEL` with the compiler's own words.
+    pub fn compile(&self, job: &Job) -> Result<Compiled> {
         let Functions { create, compile, log_size, log, cubin_size, cubin, .. } = &self.functions;
         let c = |text: &str| {
             CString::new(text).map_err(|_| Error::kernel(format!("{}: a zero byte in its text", job.entry())))
