@@ -6,10 +6,12 @@
 //! | [`driver`] | the [`Driver`] trait: what drives devices |
 //! | [`emulated`] | a driver without a GPU: the same kernels, compiled for the host |
 //! | [`program`] | a kernel before it is compiled; the sources |
+//! | [`compile`] | from a program to machine code of a real device |
 //! | [`cache`] | compiled kernels on disk |
 
 pub mod backend;
 pub mod cache;
+pub mod compile;
 pub mod driver;
 pub mod emulated;
 pub mod program;

@@ -114,13 +114,41 @@ fn expand(name: &str, seen: &mut Vec<String>, out: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// The entries of `text`, in their order: what follows `KERNEL(threads)`.
+/// `text` without its other entries than `entry`: a compiler takes time for each. Lines keep their numbers.
+pub fn only(text: &str, entry: &str) -> String {
+    let (mut out, mut skipping) = (String::with_capacity(text.len()), false);
+    for line in text.lines() {
+        skipping |= name(line).is_some_and(|name| name != entry);
+        if !skipping {
+            out.push_str(line);
+        }
+        out.push('\n');
+        // The brace that closes a function stands alone at the beginning of a line.
+        skipping &= line != "}";
+    }
+    out
+}
+
+/// `text` without what no compiler minds: comments, empty lines, indentation, the numbers of lines.
+pub fn essence(text: &str) -> String {
+    let code = text.lines().map(|line| match line.find("//") {
+        // Not in the middle of a string.
+        Some(comment) if !line[..comment].contains('"') => line[..comment].trim(),
+        _ => line.trim(),
+    });
+    let code = code.filter(|line| !line.is_empty() && !line.starts_with("#line "));
+    code.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The name of the entry that begins in `line`: what follows `KERNEL(threads)`.
+fn name(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("KERNEL(")?;
+    Some(rest.split_once(") ")?.1.split_once('(')?.0)
+}
+
+/// The entries of `text`, in their order.
 pub fn entries(text: &str) -> Vec<&str> {
-    text.lines()
-        .filter(|line| line.starts_with("KERNEL("))
-        .filter_map(|line| line.split_once(") ")?.1.split_once('('))
-        .map(|(name, _)| name)
-        .collect()
+    text.lines().filter_map(name).collect()
 }
 
 #[cfg(test)]
@@ -134,6 +162,16 @@ mod tests {
         assert!(!text.contains("#include") && !text.contains("#pragma once"));
         assert_eq!(entries(&text), ["relu_forward", "relu_backward"]);
         assert!(super::text("nothing.cu").is_err());
+    }
+
+    #[test]
+    fn other_entries_are_cut_out_and_comments_do_not_count() {
+        let whole = text("relu.cu").unwrap();
+        let one = only(&whole, "relu_backward");
+        assert_eq!((entries(&one), one.lines().count()), (vec!["relu_backward"], whole.lines().count()));
+        assert!(one.contains("struct StepState {") && one.contains("dy[place"));
+        let code = essence("#line 3 \"x.cu\"\n// What it is.\n\n    int x; // why\n    f(\"a // b\");\n");
+        assert_eq!(code, "int x;\nf(\"a // b\");\n");
     }
 
     #[test]

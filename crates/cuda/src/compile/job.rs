@@ -1,0 +1,91 @@
+//! A kernel to be compiled for one architecture.
+
+use super::Architecture;
+use crate::program::{self, Program};
+use alexnode_core::{Error, Result};
+use sha2::{Digest, Sha256};
+
+/// A kernel with everything that its machine code depends on, but the compiler.
+#[derive(Clone, Debug)]
+pub struct Job {
+    entry: &'static str,
+    source: &'static str,
+    architecture: Architecture,
+    text: String,
+    defines: Vec<String>,
+    key: String,
+}
+
+/// What both compilers understand. Warning 177: a function that is not used, as every source has some.
+const OPTIONS: [&str; 3] = ["--std=c++17", "--diag-suppress=177", "--ptxas-options=-v"];
+
+impl Job {
+    /// `program` for `architecture`.
+    ///
+    /// # Errors
+    /// `ERR_KERNEL` where there is no such source, or no such entry in it.
+    pub fn new(program: &Program, architecture: Architecture) -> Result<Self> {
+        let Program { source, entry, params_bytes, buffers, .. } = program;
+        let text = program::only(&program::text(source)?, entry);
+        if program::entries(&text) != [*entry] {
+            return Err(Error::kernel(format!("{source}: no entry {entry}")));
+        }
+        // A launch hands over addresses as numbers: nobody else would see that there are too few of them.
+        let text = format!(
+            "{text}#line 1 \"launch of {entry}\"
+template <class Entry> struct Launch;
+template <class Params, class... Buffers> struct Launch<void(Params, Buffers...)> {{
+    static constexpr bool fits = sizeof(Params) == {params_bytes} && sizeof...(Buffers) == {buffers};
+}};
+static_assert(Launch<decltype({entry})>::fits, \"the launch passes parameters of {params_bytes} bytes and {buffers} buffers\");
+"
+        );
+        let defines = program.options();
+        let mut hash = Sha256::new();
+        for part in [architecture.to_string(), OPTIONS.join(" "), defines.join(" "), program::essence(&text)] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let key = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { entry, source, architecture, text, defines, key })
+    }
+
+    /// The kernel's name.
+    pub fn entry(&self) -> &'static str {
+        self.entry
+    }
+
+    /// The file in `cuda/` that it comes from.
+    pub fn source(&self) -> &'static str {
+        self.source
+    }
+
+    /// What it is compiled for.
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
+    /// What is compiled.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How.
+    pub fn options(&self) -> impl Iterator<Item = String> {
+        let architecture = format!("--gpu-architecture={}", self.architecture);
+        [architecture].into_iter().chain(OPTIONS.map(str::to_owned)).chain(self.defines.iter().cloned())
+    }
+
+    /// A hash of text, options and architecture: equal keys, equal code, as far as it is the same compiler's. Comments do not count.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The error where the compiler says no.
+    pub(super) fn refused(&self, compiler: &str, log: &str) -> Error {
+        let lines: Vec<&str> =
+            log.lines().filter(|line| !line.starts_with("ptxas info") && !line.trim().is_empty()).take(40).collect();
+        let log = if lines.is_empty() { "it does not say why".to_owned() } else { lines.join("\n") };
+        Error::kernel(format!("{} ({}): {compiler} cannot compile it:\n{log}", self.entry, self.architecture))
+    }
+}
