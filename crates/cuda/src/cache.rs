@@ -44,11 +44,6 @@ impl Cache {
         &self.folder
     }
 
-    /// Where it is.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// Bytes of all its files.
     pub fn bytes(&self) -> u64 {
         let entries = fs::read_dir(&self.folder).into_iter().flatten();
