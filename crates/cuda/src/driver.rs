@@ -40,6 +40,10 @@ pub struct Event(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function(pub usize);
 
+/// Commands that were recorded: the driver's own number for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recording(pub usize);
+
 /// Rows to be copied, within a device or between two: the last row of `dst` and `src` is `row_bytes` long, not a pitch.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
@@ -141,6 +145,24 @@ pub trait Driver: Send {
     /// # Errors
     /// `ERR_KERNEL` with the first failure.
     fn synchronize(&mut self, stream: Stream) -> Result<()>;
+    /// Whether commands can be recorded and replayed.
+    fn records(&self) -> bool;
+    /// From now on commands on `stream`, and on every stream that waits for an event recorded there since, are recorded instead of run. Nothing may be
+    /// under way, allocated, uploaded or downloaded until [`stop_recording`](Self::stop_recording).
+    ///
+    /// # Errors
+    /// `ERR_KERNEL`.
+    fn start_recording(&mut self, stream: Stream) -> Result<()>;
+    /// Ends the recording; `stream` waits for the last events of all other streams that took part.
+    ///
+    /// # Errors
+    /// `ERR_KERNEL`, also where a command could not be recorded.
+    fn stop_recording(&mut self, stream: Stream) -> Result<Recording>;
+    /// Runs what was recorded, after everything issued on `stream`; what is issued there later runs after all of it.
+    ///
+    /// # Errors
+    /// `ERR_KERNEL`.
+    fn replay(&mut self, stream: Stream, recording: Recording) -> Result<()>;
     /// How two devices exchange data, for the banner; `None` where it is one device.
     fn link(&self) -> Option<Arc<str>> {
         None

@@ -1,0 +1,250 @@
+//! Whether this machine can run CUDA, and what to do where it cannot. Nothing here panics: cudarc would, where a library is missing, so its
+//! presence is asked first.
+
+use super::{
+    context::Context,
+    failure,
+    peer::{self, Link},
+};
+use crate::compile::{Nvcc, Nvrtc, REMEDY, Version};
+use alexnode_core::{Error, Result};
+use cudarc::driver::sys::{self, CUresult};
+use serde::Serialize;
+use std::panic::{self, AssertUnwindSafe};
+
+/// The oldest driver that is asked to do anything, as `cuDriverGetVersion` counts: CUDA 12.0. Older ones load no cubin of a compiler of today.
+const OLDEST: i32 = 12_000;
+
+/// What is there, for `doctor` and `listDevices`.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// The CUDA version that the driver supports: "13.0".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// The devices, usable or not.
+    pub devices: Vec<ProbedDevice>,
+    /// The run-time compiler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nvrtc: Option<ProbedCompiler>,
+    /// The toolkit's compiler, which serves where there is no NVRTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nvcc: Option<ProbedCompiler>,
+    /// What stands in the way, the most important first.
+    pub problems: Vec<Problem>,
+}
+
+/// A device that the driver lists.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbedDevice {
+    /// Its name in `devices`: "cuda:0".
+    pub name: String,
+    /// Its product name.
+    pub description: String,
+    /// Compute capability, times ten: 90 for sm_90.
+    pub compute: u32,
+    /// Bytes in all.
+    pub memory: u64,
+    /// Bytes that can be allocated now; nothing where the device refuses to be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free: Option<u64>,
+}
+
+/// A compiler for kernels.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProbedCompiler {
+    /// "13.0".
+    pub version: String,
+    /// Where it lies.
+    pub path: String,
+}
+
+/// Something that is wrong, and what to do about it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl From<Error> for Problem {
+    fn from(e: Error) -> Self {
+        Self { message: e.message().to_owned(), remedy: e.remedy().map(str::to_owned) }
+    }
+}
+
+/// Looks at the driver, its devices and the compilers. Never fails: what is wrong stands in `problems`.
+pub fn probe() -> Probe {
+    let mut probe = Probe::default();
+    let mut driver = None;
+    match start() {
+        Ok(version) => {
+            driver = Some(version);
+            probe.driver = Some(version.to_string());
+            match count() {
+                Ok(devices) => {
+                    for ordinal in 0..devices {
+                        match guarded(|| device(ordinal)) {
+                            Ok((device, problem)) => {
+                                probe.devices.push(device);
+                                probe.problems.extend(problem);
+                            }
+                            Err(e) => probe.problems.push(e.into()),
+                        }
+                    }
+                }
+                Err(e) => probe.problems.push(e.into()),
+            }
+        }
+        Err(e) => probe.problems.push(e.into()),
+    }
+    let described = |version: Version, path: String| ProbedCompiler { version: version.to_string(), path };
+    probe.nvcc = Nvcc::find(driver).ok().map(|nvcc| described(nvcc.version(), nvcc.path().display().to_string()));
+    match Nvrtc::find(driver) {
+        Ok(nvrtc) => probe.nvrtc = Some(described(nvrtc.version(), nvrtc.path().display().to_string())),
+        // A toolkit's compiler does as well; on a machine without devices there is nothing to compile for.
+        Err(e) if probe.nvcc.is_none() && !probe.devices.is_empty() => {
+            probe.problems.push(e.hint(REMEDY).into());
+        }
+        Err(_) => {}
+    }
+    probe
+}
+
+/// How every two of the first `devices` devices exchange data, measured in both directions.
+///
+/// # Errors
+/// `ERR_DEVICE` where a device refuses to be used or has no memory left.
+pub fn links(devices: usize) -> Result<Vec<Link>> {
+    if devices < 2 {
+        return Ok(Vec::new());
+    }
+    start()?;
+    guarded(|| {
+        let contexts = (0..devices).map(Context::retain).collect::<Result<Vec<_>>>()?;
+        let mut links = Vec::new();
+        for (i, a) in contexts.iter().enumerate() {
+            for b in &contexts[i + 1..] {
+                for (way, link) in peer::connect(a, b)? {
+                    way.close(a, b);
+                    links.push(link);
+                }
+            }
+        }
+        Ok(links)
+    })
+}
+
+fn device(ordinal: usize) -> Result<(ProbedDevice, Option<Problem>)> {
+    let (mut handle, mut bytes) = (0, 0);
+    let name = alexnode_core::DeviceName::Cuda(ordinal);
+    // SAFETY: the driver is initialised; both outlive the calls.
+    unsafe {
+        failure::cuda!(name, cuDeviceGet(&mut handle, ordinal as i32))?;
+        failure::cuda!(name, cuDeviceTotalMem_v2(&mut bytes, handle))?;
+    }
+    let mut found =
+        ProbedDevice { name: name.to_string(), description: String::new(), compute: 0, memory: bytes as u64, free: None };
+    // The rest wants a context, which a device in use by another program may refuse.
+    let problem = match Context::retain(ordinal) {
+        Ok(context) => {
+            found.description = context.product()?;
+            found.compute = context.compute()?;
+            found.free = Some(context.memory()?.0 as u64);
+            None
+        }
+        Err(e) => Some(e.into()),
+    };
+    Ok((found, problem))
+}
+
+/// Loads and initialises the driver.
+///
+/// # Errors
+/// `ERR_DEVICE` with the reason and the remedy.
+pub(super) fn start() -> Result<Version> {
+    guarded(|| {
+        // SAFETY: loads a library and unloads it again; the driver's has no requirements for that.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(absent());
+        }
+        // SAFETY: no requirements.
+        let code = unsafe { sys::cuInit(0) };
+        if code != CUresult::CUDA_SUCCESS {
+            return Err(refused(code));
+        }
+        let mut version = 0;
+        // SAFETY: `version` outlives the call.
+        let code = unsafe { sys::cuDriverGetVersion(&mut version) };
+        if code != CUresult::CUDA_SUCCESS {
+            return Err(refused(code));
+        }
+        let found = Version::of_number(version);
+        if version < OLDEST {
+            return Err(Error::device(format!("CUDA: the driver supports CUDA {found}; 12.0 is the first that will do"))
+                .hint("install a driver of series 525 or later, or use `--devices cpu`"));
+        }
+        Ok(found)
+    })
+}
+
+/// The number of devices, at least one. After [`start`].
+pub(super) fn count() -> Result<usize> {
+    guarded(|| {
+        let mut count = 0;
+        // SAFETY: `count` outlives the call.
+        let code = unsafe { sys::cuDeviceGetCount(&mut count) };
+        match (code, count) {
+            (CUresult::CUDA_SUCCESS, 1..) => Ok(count as usize),
+            (CUresult::CUDA_SUCCESS, _) => Err(refused(CUresult::CUDA_ERROR_NO_DEVICE)),
+            (code, _) => Err(refused(code)),
+        }
+    })
+}
+
+/// `f`, its panics as errors: cudarc panics where a library lacks a function.
+pub(super) fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    panic::catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| {
+        let what = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        Err(Error::device(format!("CUDA: the driver cannot be used: {}", what.unwrap_or("unknown reason")))
+            .hint("install a newer driver, or use `--devices cpu`"))
+    })
+}
+
+fn absent() -> Error {
+    // The kernel's half of the driver shows itself even where a container lacks the other one.
+    let half = std::path::Path::new("/proc/driver/nvidia/version").exists();
+    let error = Error::device("CUDA: the driver's library (libcuda) is not on this machine");
+    error.hint(if half {
+        "its kernel module is there, as in a container without the driver: start it with `--gpus all`, or use `--devices cpu`"
+    } else {
+        "install NVIDIA's driver, or use `--devices cpu`"
+    })
+}
+
+fn refused(code: CUresult) -> Error {
+    use CUresult as C;
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES");
+    match code {
+        C::CUDA_ERROR_STUB_LIBRARY => {
+            Error::device("CUDA: the libcuda that was found is the stub of a toolkit: it only serves linkers")
+                .hint("install NVIDIA's driver, and take the toolkit's folder `stubs` out of LD_LIBRARY_PATH; or use `--devices cpu`")
+        }
+        C::CUDA_ERROR_NO_DEVICE => match visible {
+            Ok(list) => Error::device("CUDA: the driver shows no device")
+                .hint(format!("CUDA_VISIBLE_DEVICES is '{list}': change it, or use `--devices cpu`")),
+            Err(_) => Error::device("CUDA: the driver finds no device").hint(
+                "`nvidia-smi` must list one; a container must be started with `--gpus all`. Or use `--devices cpu`",
+            ),
+        },
+        C::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
+            Error::device("CUDA: the driver's library and its kernel module have different versions")
+                .hint("restart the machine after the driver's update")
+        }
+        code => Error::device(format!("CUDA: the driver does not start: {}", failure::describe(code)))
+            .hint("see whether `nvidia-smi` works, or use `--devices cpu`"),
+    }
+}
