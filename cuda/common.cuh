@@ -26,6 +26,11 @@ template <int N> struct ParamsWords {
 #define SHARED(Type, name) \
     __shared__ __align__(16) unsigned char name##_bytes[sizeof(Type)]; \
     Type& name = reinterpret_cast<Type&>(name##_bytes)
+
+// All lanes of a warp meet: what they wrote to shared memory before, all see after.
+INLINE void sync_warp() { __syncwarp(); }
+// The value of the lane whose number differs by an exclusive or with `lanes`. All lanes of the warp take part.
+INLINE float shuffle_xor(float value, int lanes) { return __shfl_xor_sync(0xffffffffu, value, lanes); }
 #endif
 
 INLINE constexpr int ceil_div(int n, int by) { return (n + by - 1) / by; }

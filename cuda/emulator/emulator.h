@@ -35,35 +35,100 @@ struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 
+#ifdef EMULATED_CHECK
+// What the emulator does for a kernel is not looked at; inlined it would be.
+#define EMULATED_OWN __attribute__((noinline, unused, no_sanitize("thread"))) static
+#else
+#define EMULATED_OWN __attribute__((unused)) static inline
+#endif
+
 namespace emulator {
 struct Context;
-// Combines what the lanes of a warp left: operands[lane], null for lanes outside of the mask.
+// Combines what the lanes of a warp left: operands[lane], null for lanes that take no part.
 using Combine = void (*)(void* const* operands, unsigned mask);
-// Twin of `Runtime` in crates/cuda/src/emulated/block.rs.
+// What an access does; UNALIGNED where the type allows any address. Twin of the constants in crates/cuda/src/emulated/check.rs.
+enum Kind : unsigned { READ = 0, WRITE = 1, ATOMIC = 2, UNALIGNED = 4 };
+// Twin of `Runtime` in crates/cuda/src/emulated/runtime.rs. A place is a file and a line, a site the address behind a call.
 struct Runtime {
-    void (*barrier)(Context*, unsigned line);
-    void* (*shared)(Context*, size_t bytes, unsigned line);
-    void (*warp)(Context*, unsigned mask, unsigned line, void* operands, Combine);
-    void (*copy_async)(Context*, void* to, const void* from, unsigned bytes, unsigned valid);
+    void (*barrier)(Context*, const char* file, unsigned line);
+    void* (*shared)(Context*, size_t bytes, const char* file, unsigned line);
+    void (*warp)(Context*, unsigned mask, const char* file, unsigned line, void* operands, Combine);
+    void (*copy_async)(Context*, void* to, const void* from, unsigned bytes, unsigned valid, const void* site);
     void (*commit_async)(Context*);
     void (*wait_async)(Context*, unsigned pending);
-    void (*access)(Context*, const void* address, unsigned bytes, unsigned kind, const void* site);
+    void (*access)(Context*, const void* address, size_t bytes, unsigned kind, const void* site);
+    void (*fail)(Context*, const char* what, const char* file, unsigned line);
 };
 // Twin of `Context` there: what the running fiber sees.
 struct Context {
     uint3 thread, block, threads, blocks;
     const Runtime* runtime;
+    // Of the fiber's own stack.
+    uintptr_t stack_begin, stack_end;
 };
 static thread_local Context* current;
+
+EMULATED_OWN uint3 thread() { return current->thread; }
+EMULATED_OWN uint3 block() { return current->block; }
+EMULATED_OWN uint3 threads() { return current->threads; }
+EMULATED_OWN uint3 blocks() { return current->blocks; }
+EMULATED_OWN void barrier(const char* file, unsigned line) { current->runtime->barrier(current, file, line); }
+EMULATED_OWN void* shared(size_t bytes, const char* file, unsigned line) {
+    return current->runtime->shared(current, bytes, file, line);
+}
+EMULATED_OWN void warp(unsigned mask, const char* file, unsigned line, void* operands, Combine combine) {
+    current->runtime->warp(current, mask, file, line, operands, combine);
+}
+EMULATED_OWN void met(void* const*, unsigned) {}
+
+// The value that the lane with a number that differs by an exclusive or holds; poison from a lane that takes no part.
+template <class T> struct Exchange {
+    T give, take;
+    int lanes;
+};
+template <class T> EMULATED_OWN void exchange(void* const* operands, unsigned mask) {
+    for (int lane = 0; lane < 32; lane++) {
+        if ((mask >> lane & 1) == 0) continue;
+        auto& own = *static_cast<Exchange<T>*>(operands[lane]);
+        const int from = lane ^ own.lanes;
+        std::memset(&own.take, 0xff, sizeof own.take);
+        if (from >= 0 && from < 32 && operands[from]) own.take = static_cast<Exchange<T>*>(operands[from])->give;
+    }
+}
 } // namespace emulator
 
-#define threadIdx (emulator::current->thread)
-#define blockIdx (emulator::current->block)
-#define blockDim (emulator::current->threads)
-#define gridDim (emulator::current->blocks)
-#define __syncthreads() emulator::current->runtime->barrier(emulator::current, __LINE__)
-#define SHARED(Type, name) \
-    Type& name = *static_cast<Type*>(emulator::current->runtime->shared(emulator::current, sizeof(Type), __LINE__))
+#define threadIdx (emulator::thread())
+#define blockIdx (emulator::block())
+#define blockDim (emulator::threads())
+#define gridDim (emulator::blocks())
+#define __syncthreads() emulator::barrier(__FILE__, __LINE__)
+#define SHARED(Type, name) Type& name = *static_cast<Type*>(emulator::shared(sizeof(Type), __FILE__, __LINE__))
+
+// The emulator's halves of what common.cuh and async.cuh define for a device.
+#define EMULATED_PLACE const char *file = __builtin_FILE(), unsigned line = __builtin_LINE()
+EMULATED_OWN void sync_warp(EMULATED_PLACE) { emulator::warp(0xffffffffu, file, line, nullptr, emulator::met); }
+EMULATED_OWN float shuffle_xor(float value, int lanes, EMULATED_PLACE) {
+    emulator::Exchange<float> operand{value, value, lanes};
+    emulator::warp(0xffffffffu, file, line, &operand, emulator::exchange<float>);
+    return operand.take;
+}
+EMULATED_OWN void copy_async16(void* shared, const void* global, bool valid) {
+    using namespace emulator;
+    current->runtime->copy_async(current, shared, global, 16, valid ? 16 : 0, __builtin_return_address(0));
+}
+EMULATED_OWN void commit_async() { emulator::current->runtime->commit_async(emulator::current); }
+template <int PENDING> EMULATED_OWN void wait_async() {
+    emulator::current->runtime->wait_async(emulator::current, PENDING);
+}
+
+template <class T> EMULATED_OWN T emulated_atomic_add(T* address, T value) {
+#ifdef EMULATED_CHECK
+    using namespace emulator;
+    current->runtime->access(current, address, sizeof(T), ATOMIC, __builtin_return_address(0));
+#endif
+    return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
+}
+#define atomicAdd emulated_atomic_add
 
 using std::max;
 using std::min;
@@ -83,10 +148,11 @@ static inline float __uint_as_float(unsigned x) { return emulated_bits<float>(x)
 // How the scheduler calls an entry: `arguments[i]` points to argument i, as in cuLaunchKernel.
 namespace emulator {
 template <size_t... I, class... A>
-static inline void call(void (*entry)(A...), void* const* arguments, std::index_sequence<I...>) {
+EMULATED_OWN void call(void (*entry)(A...), void* const* arguments, std::index_sequence<I...>) {
     entry(*static_cast<std::remove_reference_t<A>*>(arguments[I])...);
 }
-template <class... A> static inline void call(void (*entry)(A...), void* const* arguments) {
+template <class... A> EMULATED_OWN void call(Context* context, void (*entry)(A...), void* const* arguments) {
+    current = context;
     call(entry, arguments, std::index_sequence_for<A...>{});
 }
 template <class... A> static constexpr unsigned count(void (*)(A...)) { return sizeof...(A); }
@@ -96,7 +162,6 @@ template <class P, class... A> static constexpr unsigned first(void (*)(P, A...)
 // One line per entry behind the source: how to call it, how many arguments it has, how large its parameters are.
 #define EMULATED_ENTRY(name) \
     extern "C" __attribute__((visibility("default"))) void emulated_run_##name(emulator::Context* context, void* const* arguments) { \
-        emulator::current = context; \
-        emulator::call(name, arguments); \
+        emulator::call(context, name, arguments); \
     } \
     extern "C" __attribute__((visibility("default"))) const unsigned emulated_shape_##name[2] = {emulator::count(name), emulator::first(name)};
