@@ -8,14 +8,14 @@
 
 namespace emulator {
 // The fiber's own stack is nobody else's business, and is most of what is announced.
-__attribute__((always_inline, no_sanitize("thread"))) static inline void look(const void* address, size_t bytes, unsigned kind, const void* site) {
+__attribute__((always_inline, no_sanitize("thread,undefined"))) static inline void look(const void* address, size_t bytes, unsigned kind, const void* site) {
     const uintptr_t at = reinterpret_cast<uintptr_t>(address);
     if (at >= current->stack_begin && at < current->stack_end) return;
     current->runtime->access(current, address, bytes, kind, site);
 }
 } // namespace emulator
 
-#define RECEIVER extern "C" __attribute__((used, no_sanitize("thread"))) void
+#define RECEIVER extern "C" __attribute__((used, no_sanitize("thread,undefined"))) void
 #define ANNOUNCED(name, bytes, kind) \
     RECEIVER name(void* address) { emulator::look(address, bytes, kind, __builtin_return_address(0)); }
 #define ANNOUNCED_RANGE(name, kind) \
@@ -59,11 +59,35 @@ struct Typed {
     Spot spot;
     const TypeName* type;
 };
+struct Indexed {
+    Spot spot;
+    const TypeName *array, *index;
+};
+struct Shift {
+    Spot spot;
+    const TypeName *left, *right;
+};
 struct Mismatch {
     Spot spot;
     const TypeName* type;
     unsigned char log_alignment, kind;
 };
+// Without the quotes around it.
+struct Name {
+    char text[120];
+};
+EMULATED_OWN Name name(const TypeName* type) {
+    Name name = {};
+    const size_t length = std::strlen(type->name);
+    if (length > 1) std::memcpy(name.text, type->name + 1, std::min(length - 2, sizeof name.text - 1));
+    return name;
+}
+// A value of that type, as it came.
+EMULATED_OWN long long number(const TypeName* type, uintptr_t value) {
+    const unsigned unused = 64 - (1u << (type->info >> 1));
+    const long long wide = (long long)(value << unused);
+    return type->info & 1 ? wide >> unused : (long long)((unsigned long long)wide >> unused);
+}
 template <class... A> EMULATED_OWN void report(const Spot& spot, const char* format, A... values) {
     char what[256];
     std::snprintf(what, sizeof what, format, values...);
@@ -72,29 +96,29 @@ template <class... A> EMULATED_OWN void report(const Spot& spot, const char* for
 } // namespace emulator
 
 // They never come back: the block has failed.
-#define REPORTED extern "C" __attribute__((used, noreturn, no_sanitize("thread"))) void
+#define REPORTED extern "C" __attribute__((used, noreturn, no_sanitize("thread,undefined"))) void
 #define REPORT(...) (emulator::report(__VA_ARGS__), __builtin_trap())
-REPORTED __ubsan_handle_out_of_bounds_abort(emulator::Typed* data, uintptr_t index) {
-    REPORT(data->spot, "index %lld is outside of %s", (long long)index, data->type->name);
+REPORTED __ubsan_handle_out_of_bounds_abort(emulator::Indexed* data, uintptr_t index) {
+    REPORT(data->spot, "out of bounds: index %lld of %s", emulator::number(data->index, index), emulator::name(data->array).text);
 }
-REPORTED __ubsan_handle_shift_out_of_bounds_abort(emulator::Typed* data, uintptr_t, uintptr_t by) {
-    REPORT(data->spot, "shift of %s by %lld bits", data->type->name, (long long)by);
+REPORTED __ubsan_handle_shift_out_of_bounds_abort(emulator::Shift* data, uintptr_t value, uintptr_t by) {
+    REPORT(data->spot, "shift of %s %lld by %lld bits", emulator::name(data->left).text, emulator::number(data->left, value), emulator::number(data->right, by));
 }
-REPORTED __ubsan_handle_divrem_overflow_abort(emulator::Typed* data, uintptr_t, uintptr_t by) {
-    REPORT(data->spot, "division of %s by %lld: there is no such number", data->type->name, (long long)by);
+REPORTED __ubsan_handle_divrem_overflow_abort(emulator::Typed* data, uintptr_t a, uintptr_t b) {
+    REPORT(data->spot, "%lld / %lld is no number", emulator::number(data->type, a), emulator::number(data->type, b));
 }
 REPORTED __ubsan_handle_add_overflow_abort(emulator::Typed* data, uintptr_t a, uintptr_t b) {
-    REPORT(data->spot, "%lld + %lld is too large for %s", (long long)a, (long long)b, data->type->name);
+    REPORT(data->spot, "%lld + %lld is no %s", emulator::number(data->type, a), emulator::number(data->type, b), emulator::name(data->type).text);
 }
 REPORTED __ubsan_handle_sub_overflow_abort(emulator::Typed* data, uintptr_t a, uintptr_t b) {
-    REPORT(data->spot, "%lld - %lld is too large for %s", (long long)a, (long long)b, data->type->name);
+    REPORT(data->spot, "%lld - %lld is no %s", emulator::number(data->type, a), emulator::number(data->type, b), emulator::name(data->type).text);
 }
 REPORTED __ubsan_handle_mul_overflow_abort(emulator::Typed* data, uintptr_t a, uintptr_t b) {
-    REPORT(data->spot, "%lld * %lld is too large for %s", (long long)a, (long long)b, data->type->name);
+    REPORT(data->spot, "%lld * %lld is no %s", emulator::number(data->type, a), emulator::number(data->type, b), emulator::name(data->type).text);
 }
 REPORTED __ubsan_handle_negate_overflow_abort(emulator::Typed* data, uintptr_t a) {
-    REPORT(data->spot, "-(%lld) is too large for %s", (long long)a, data->type->name);
+    REPORT(data->spot, "-(%lld) is no %s", emulator::number(data->type, a), emulator::name(data->type).text);
 }
 REPORTED __ubsan_handle_type_mismatch_v1_abort(emulator::Mismatch* data, uintptr_t address) {
-    REPORT(data->spot, "misaligned: %s at %#llx, which is no multiple of %d", data->type->name, (unsigned long long)address, 1 << data->log_alignment);
+    REPORT(data->spot, "misaligned: %s at %#llx, which is no multiple of %d", emulator::name(data->type).text, (unsigned long long)address, 1 << data->log_alignment);
 }

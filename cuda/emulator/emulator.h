@@ -35,12 +35,19 @@ struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 
+// EMULATED_OWN result name(...): a function that does the emulator's work for a kernel: what common.cuh and its like put behind their names for a
+// device's instructions. In the checking flavour it is a call of its own, so that its place is the kernel's line, and what it touches is not looked
+// at: where it stands for an access of the kernel (as loading fragments of a matrix does), it says so by `emulator::touches`. The functions that
+// combine what the lanes of a warp left are such functions, too.
 #ifdef EMULATED_CHECK
-// What the emulator does for a kernel is not looked at; inlined it would be.
-#define EMULATED_OWN __attribute__((noinline, unused, no_sanitize("thread"))) static
+#define EMULATED_OWN __attribute__((noinline, unused, no_sanitize("thread,undefined"))) static
 #else
 #define EMULATED_OWN __attribute__((unused)) static inline
 #endif
+// The place of a call, as the last parameters of such a function: `name(..., EMULATED_PLACE)` then knows `file` and `line`.
+#define EMULATED_PLACE const char *file = __builtin_FILE(), unsigned line = __builtin_LINE()
+// The site of a call, within such a function.
+#define EMULATED_SITE __builtin_return_address(0)
 
 namespace emulator {
 struct Context;
@@ -80,20 +87,13 @@ EMULATED_OWN void warp(unsigned mask, const char* file, unsigned line, void* ope
     current->runtime->warp(current, mask, file, line, operands, combine);
 }
 EMULATED_OWN void met(void* const*, unsigned) {}
-
-// The value that the lane with a number that differs by an exclusive or holds; poison from a lane that takes no part.
-template <class T> struct Exchange {
-    T give, take;
-    int lanes;
-};
-template <class T> EMULATED_OWN void exchange(void* const* operands, unsigned mask) {
-    for (int lane = 0; lane < 32; lane++) {
-        if ((mask >> lane & 1) == 0) continue;
-        auto& own = *static_cast<Exchange<T>*>(operands[lane]);
-        const int from = lane ^ own.lanes;
-        std::memset(&own.take, 0xff, sizeof own.take);
-        if (from >= 0 && from < 32 && operands[from]) own.take = static_cast<Exchange<T>*>(operands[from])->give;
-    }
+// The kernel touches memory at `site` (EMULATED_SITE), through the function that calls this.
+EMULATED_OWN void touches(const void* address, size_t bytes, unsigned kind, const void* site) {
+#ifdef EMULATED_CHECK
+    current->runtime->access(current, address, bytes, kind, site);
+#else
+    (void)address, (void)bytes, (void)kind, (void)site;
+#endif
 }
 } // namespace emulator
 
@@ -104,34 +104,14 @@ template <class T> EMULATED_OWN void exchange(void* const* operands, unsigned ma
 #define __syncthreads() emulator::barrier(__FILE__, __LINE__)
 #define SHARED(Type, name) Type& name = *static_cast<Type*>(emulator::shared(sizeof(Type), __FILE__, __LINE__))
 
-// The emulator's halves of what common.cuh and async.cuh define for a device.
-#define EMULATED_PLACE const char *file = __builtin_FILE(), unsigned line = __builtin_LINE()
-EMULATED_OWN void sync_warp(EMULATED_PLACE) { emulator::warp(0xffffffffu, file, line, nullptr, emulator::met); }
-EMULATED_OWN float shuffle_xor(float value, int lanes, EMULATED_PLACE) {
-    emulator::Exchange<float> operand{value, value, lanes};
-    emulator::warp(0xffffffffu, file, line, &operand, emulator::exchange<float>);
-    return operand.take;
-}
-EMULATED_OWN void copy_async16(void* shared, const void* global, bool valid) {
-    using namespace emulator;
-    current->runtime->copy_async(current, shared, global, 16, valid ? 16 : 0, __builtin_return_address(0));
-}
-EMULATED_OWN void commit_async() { emulator::current->runtime->commit_async(emulator::current); }
-template <int PENDING> EMULATED_OWN void wait_async() {
-    emulator::current->runtime->wait_async(emulator::current, PENDING);
-}
-
 template <class T> EMULATED_OWN T emulated_atomic_add(T* address, T value) {
-#ifdef EMULATED_CHECK
-    using namespace emulator;
-    current->runtime->access(current, address, sizeof(T), ATOMIC, __builtin_return_address(0));
-#endif
+    emulator::touches(address, sizeof(T), emulator::ATOMIC, EMULATED_SITE);
     return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
 }
 #define atomicAdd emulated_atomic_add
 
-using std::max;
-using std::min;
+template <class T> static inline constexpr T max(T a, T b) { return a < b ? b : a; }
+template <class T> static inline constexpr T min(T a, T b) { return b < a ? b : a; }
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
@@ -158,6 +138,10 @@ template <class... A> EMULATED_OWN void call(Context* context, void (*entry)(A..
 template <class... A> static constexpr unsigned count(void (*)(A...)) { return sizeof...(A); }
 template <class P, class... A> static constexpr unsigned first(void (*)(P, A...)) { return sizeof(P); }
 } // namespace emulator
+
+// Where this library lies in memory.
+extern "C" __attribute__((visibility("hidden"))) const char __ehdr_start, _end;
+extern "C" __attribute__((visibility("default"))) const void* const emulated_image[2] = {&__ehdr_start, &_end};
 
 // One line per entry behind the source: how to call it, how many arguments it has, how large its parameters are.
 #define EMULATED_ENTRY(name) \
