@@ -70,7 +70,7 @@ fn options(flavour: Flavour) -> Vec<String> {
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") { "-march=x86-64-v3" } else { "" };
     #[cfg(not(target_arch = "x86_64"))]
     let machine = "";
-    let common = "-std=c++20 -x c++ -g1 -fvisibility=hidden -fno-exceptions -fno-math-errno -fstack-clash-protection -Wno-unknown-pragmas";
+    let common = "-std=c++20 -x c++ -g1 -gdwarf-4 -fvisibility=hidden -fno-exceptions -fno-math-errno -fstack-clash-protection -Wno-unknown-pragmas";
     let own = match flavour {
         Flavour::Fast => "-O3",
         // Instrumented, without the libraries of the sanitizers: check.h receives the calls.

@@ -12,7 +12,7 @@ use alexnode_core::{Backend, Precision};
 use alexnode_cpu::CpuBackend;
 use alexnode_cuda::{
     CudaBackend,
-    emulated::{EmulatedDriver, Options, Order},
+    emulated::{EmulatedDriver, Flavour, Options, Order},
 };
 use alexnode_nn::testing::{
     alone::{Alone, Passes},
@@ -38,7 +38,10 @@ fn families() -> Vec<Family> {
         let options = Options { order, ..Options::default() };
         Some((format!("{order:?} order"), gaps, Box::new(emulated(options)?) as Box<dyn Backend>))
     });
-    vec![processors.into(), emulated.collect()].into_iter().filter(|family: &Family| !family.is_empty()).collect()
+    let options = Options { flavour: Flavour::Check, ..Options::default() };
+    let checked = crate::emulated(options);
+    let checked = checked.map(|backend| ("checks".to_owned(), [3, 5], Box::new(backend) as Box<dyn Backend>));
+    vec![processors.into(), emulated.collect(), checked.into_iter().collect()].into_iter().filter(|family: &Family| !family.is_empty()).collect()
 }
 
 /// An emulated GPU; none where there is no C++ compiler, which only a developer's machine may lack.
