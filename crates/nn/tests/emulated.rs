@@ -6,7 +6,7 @@ use alexnode_core::{Backend, BufferId, Copy2d, Launch, Precision, Result, SlotId
 use alexnode_cpu::CpuBackend;
 use alexnode_cuda::{
     CudaBackend,
-    emulated::{Asynchronous, EmulatedDriver, Options, Order, Streams},
+    emulated::{Asynchronous, EmulatedDriver, Flavour, Options, Order, Streams},
 };
 use common::{BATCH, losses, network, relative_l2, tensors, trainer_on};
 use std::sync::{
@@ -71,6 +71,15 @@ fn the_bits_depend_on_no_order() {
             let how = format!("{options:?}");
             assert!(train(emulated(ordinals, options).unwrap()) == want, "other bits on {ordinals:?} with {how}");
         }
+    }
+}
+
+#[test]
+fn checked() {
+    for ordinals in [&[0][..], &[0, 1]] {
+        let options = Options { flavour: Flavour::Check, streams: Streams::Late, ..Options::default() };
+        let Some(backend) = emulated(ordinals, options) else { return };
+        train(backend);
     }
 }
 

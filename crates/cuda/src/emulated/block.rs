@@ -170,8 +170,14 @@ impl Worker {
     /// # Errors
     /// Where the system refuses addresses for stacks.
     pub fn new(check_devices: Option<usize>, pulse: Arc<Pulse>) -> io::Result<Self> {
-        let context =
-            Context { thread: [0; 3], block: [0; 3], threads: [1; 3], blocks: [1; 3], runtime: &RUNTIME, stack: [0; 2] };
+        let context = Context {
+            thread: [0; 3],
+            block: [0; 3],
+            threads: [1; 3],
+            blocks: [1; 3],
+            runtime: &RUNTIME,
+            stack: [0; 2],
+        };
         let memory: Box<[u128]> = vec![0; SHARED / size_of::<u128>()].into();
         let memory: *mut u8 = Box::into_raw(memory).cast();
         let shared = memory as usize..memory as usize + SHARED;
@@ -308,8 +314,10 @@ impl Worker {
             Cause::Division => {
                 Failure::new(format!("{place}: divides a whole number by zero")).hint("look at what it divides by")
             }
-            Cause::Instruction => Failure::new(format!("{place}: undefined behaviour that the compiler relied on not to happen"))
-                .hint("the checking flavour says more"),
+            Cause::Instruction => {
+                Failure::new(format!("{place}: undefined behaviour that the compiler relied on not to happen"))
+                    .hint("the checking flavour says more")
+            }
             Cause::Endless => endless(&place),
         }
     }
@@ -317,33 +325,38 @@ impl Worker {
     /// Nobody can run: all are done (false), or all wait at one barrier and go on (true).
     fn release(&self) -> Result<bool, Failure> {
         let mut states = self.states.borrow_mut();
-        let live = states.iter().filter(|s| !matches!(s, State::Done)).count();
-        if live == 0 {
+        if states.iter().all(|state| matches!(state, State::Done)) {
             return Ok(false);
         }
-        let mut places: BTreeMap<String, usize> = BTreeMap::new();
-        for state in states.iter() {
-            let place = match state {
-                State::Waiting(Wait::Barrier(place)) => format!("at the barrier {place}"),
-                State::Waiting(Wait::Warp { place, mask, .. }) => format!("for the lanes {mask:#x} of their warp at {place}"),
-                State::Waiting(Wait::Failed) | State::Ready | State::Done => continue,
-            };
-            *places.entry(place).or_default() += 1;
-        }
-        let at_barrier = states.iter().all(|s| matches!(s, State::Waiting(Wait::Barrier(_))));
-        if places.len() > 1 || !at_barrier {
-            let waiting: Vec<String> = places.iter().map(|(place, count)| format!("{count} wait {place}")).collect();
-            let (all, ended) = (states.len(), states.len() - live);
-            let what = format!("deadlock: of {all} threads {}, {ended} have ended", waiting.join(", "));
-            return Err(Failure::new(what).hint(
-                "let every thread of the block come to the same barrier, every lane of a mask to the same collective, and none end before",
-            ));
+        let State::Waiting(Wait::Barrier(first)) = states[0] else { return Err(deadlock(&states)) };
+        if !states.iter().all(|state| matches!(state, State::Waiting(Wait::Barrier(place)) if *place == first)) {
+            return Err(deadlock(&states));
         }
         states.fill(State::Ready);
         drop(states);
         self.checked(Check::barrier);
         Ok(true)
     }
+}
+
+/// Threads that wait for others which do not come.
+fn deadlock(states: &[State]) -> Failure {
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for state in states {
+        let place = match state {
+            State::Waiting(Wait::Barrier(place)) => format!("wait at the barrier {place}"),
+            State::Waiting(Wait::Warp { place, mask, .. }) => {
+                format!("wait for the lanes {mask:#x} of their warp at {place}")
+            }
+            State::Waiting(Wait::Failed) | State::Ready | State::Done => "have ended".to_owned(),
+        };
+        *places.entry(place).or_default() += 1;
+    }
+    let places: Vec<String> = places.iter().map(|(place, count)| format!("{count} {place}")).collect();
+    let what = format!("deadlock: of {} threads {}", states.len(), places.join(", "));
+    Failure::new(what).hint(
+        "let every thread of the block come to the same barrier, every lane of a mask to the same collective, and none end before",
+    )
 }
 
 fn full(place: &str) -> Failure {
@@ -403,7 +416,9 @@ impl Worker {
             let what = format!("{place}: the mask {mask:#x} does not name lane {lane}, which calls");
             self.fail(Failure::new(what).hint("name all lanes that come here, and only those"));
         }
-        let lanes = || (0..WARP).filter(|other| *other != lane && mask >> other & 1 == 1).map(|other| (other, warp * WARP + other));
+        let lanes = || {
+            (0..WARP).filter(|other| *other != lane && mask >> other & 1 == 1).map(|other| (other, warp * WARP + other))
+        };
         let (mut operands, mut all, mut stranger) = ([ptr::null_mut(); WARP], true, None);
         operands[lane] = own;
         for (lane, thread) in lanes() {
@@ -419,7 +434,9 @@ impl Worker {
             }
         }
         if let Some((thread, other, there)) = stranger {
-            let what = format!("{place}: waits for the lanes {mask:#x} of its warp, of which thread {thread} waits at {there} for {other:#x}");
+            let what = format!(
+                "{place}: waits for the lanes {mask:#x} of its warp, of which thread {thread} waits at {there} for {other:#x}"
+            );
             self.fail(Failure::new(what).hint("all lanes of a mask come to the same collective with the same mask"));
         }
         if !all {

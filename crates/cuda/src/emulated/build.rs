@@ -134,7 +134,10 @@ impl Kernels {
                 let shape = *library.get::<*const [u32; 2]>(format!("emulated_shape_{name}")).map_err(broken)?;
                 (run, *shape)
             };
-            found.insert(name.to_owned(), Entry { run, image: (image[0], image[1]), arguments: shape[0], params_bytes: shape[1] });
+            found.insert(
+                name.to_owned(),
+                Entry { run, image: (image[0], image[1]), arguments: shape[0], params_bytes: shape[1] },
+            );
         }
         Ok(Self { entries: found, _library: library })
     }

@@ -193,10 +193,11 @@ impl Check {
         let place = || site::of_call(copy.site);
         let within = self.declared.iter().any(|d| d.bytes.start <= copy.to && copy.to + copy.bytes <= d.bytes.end);
         if !within {
-            let what = format!("{}: an asynchronous copy of {} bytes does not end in shared memory", place(), copy.bytes);
+            let what =
+                format!("{}: an asynchronous copy of {} bytes does not end in shared memory", place(), copy.bytes);
             return Err(Failure::new(what).at(copy.to).hint("copy to what the block declared as SHARED"));
         }
-        if copy.from % copy.bytes != 0 && copy.valid > 0 {
+        if copy.valid > 0 && !copy.from.is_multiple_of(copy.bytes) {
             return Err(misaligned(&from, &place(), copy.bytes));
         }
         let start = copy.to - self.shared_start;
@@ -229,11 +230,13 @@ impl Check {
                 _ => return Err(self.outside(access)),
             }
         };
-        if !unaligned && address % bytes != 0 {
+        if !unaligned && !address.is_multiple_of(bytes) {
             return Err(misaligned(access, &site::of_call(access.site), bytes));
         }
         let values = &mut region.values[first..first + bytes];
-        if let Some(bad) = values.iter().position(|v| *v == state::ARRIVING || *v != state::WRITTEN && kind != Kind::Write) {
+        if let Some(bad) =
+            values.iter().position(|v| *v == state::ARRIVING || *v != state::WRITTEN && kind != Kind::Write)
+        {
             let arriving = values[bad] == state::ARRIVING;
             return Err(self.unfit(access, bad, arriving));
         }
@@ -274,11 +277,14 @@ impl Check {
 
     fn outside(&self, access: &Access) -> Failure {
         if self.launch.image.contains(&access.address) {
-            let what = format!("{}: {access} of a variable that is neither local nor shared", site::of_call(access.site));
+            let what =
+                format!("{}: {access} of a variable that is neither local nor shared", site::of_call(access.site));
             return Failure::new(what).hint("kernels have no variables of their own: use a buffer, or SHARED");
         }
         let what = format!("{}: out of bounds: {access}", site::of_call(access.site));
-        Failure::new(what).at(access.address).hint("compare the index with the size of the buffer, and the sizes of the launch with each other")
+        Failure::new(what)
+            .at(access.address)
+            .hint("compare the index with the size of the buffer, and the sizes of the launch with each other")
     }
 
     fn unfit(&self, access: &Access, offset: usize, arriving: bool) -> Failure {

@@ -92,7 +92,8 @@ impl Shared {
         while !*ended {
             let pause = if counts { limit / LOOKS } else { AGAIN };
             (ended, _) = self.end.wait_timeout(ended, pause).unwrap_or_else(PoisonError::into_inner);
-            counts = !self.pulses.iter().fold(false, |again, pulse| pulse.look(counts) || again);
+            let again = self.pulses.iter().filter(|pulse| pulse.look(counts)).count();
+            counts = again == 0;
         }
     }
 }

@@ -19,7 +19,7 @@ KERNEL(256) no_wait_for_a_copy(ARGUMENTS) {
     fetch(buffers.at[0], x);
     BUG(, wait_async<0>());
     __syncthreads();
-    y[t] = buffers.at[0][t];
+    y[t] = buffers.at[0][t]; // here
 }
 
 KERNEL(256) a_wait_for_the_wrong_copy(ARGUMENTS) {
@@ -29,7 +29,7 @@ KERNEL(256) a_wait_for_the_wrong_copy(ARGUMENTS) {
     fetch(buffers.at[1], x + 64);
     wait_async<BUG(1, 0)>();
     __syncthreads();
-    y[t] = buffers.at[0][t] + buffers.at[1][t];
+    y[t] = buffers.at[0][t] + buffers.at[1][t]; // here
 }
 
 KERNEL(256) no_barrier_behind_the_wait(ARGUMENTS) {
@@ -38,7 +38,7 @@ KERNEL(256) no_barrier_behind_the_wait(ARGUMENTS) {
     fetch(buffers.at[0], x);
     wait_async<0>();
     BUG(, __syncthreads());
-    y[t] = buffers.at[0][63 - t];
+    y[t] = buffers.at[0][63 - t]; // here
 }
 
 // The next copy into a buffer is asked for while others still read it.
@@ -50,9 +50,9 @@ KERNEL(256) no_barrier_before_the_next_copy(ARGUMENTS) {
     for (int round = 0; round < 4; round++) {
         wait_async<0>();
         __syncthreads();
-        sum += buffers.at[0][63 - t];
+        sum += buffers.at[0][63 - t]; // here
         BUG(, __syncthreads());
-        if (round < 3) fetch(buffers.at[0], x + 16 * (round + 1));
+        if (round < 3) fetch(buffers.at[0], x + 16 * (round + 1)); // here
     }
     y[t] = sum;
 }
@@ -60,7 +60,7 @@ KERNEL(256) no_barrier_before_the_next_copy(ARGUMENTS) {
 KERNEL(256) a_copy_from_a_misaligned_address(ARGUMENTS) {
     SHARED(Buffers, buffers);
     const int t = int(threadIdx.x);
-    BUG(fetch(buffers.at[0], x + 1), buffers.at[0][t] = x[t + 1]);
+    BUG(fetch(buffers.at[0], x + 1), buffers.at[0][t] = x[t + 1]); // here
     wait_async<0>();
     __syncthreads();
     y[t] = buffers.at[0][t];
@@ -69,7 +69,7 @@ KERNEL(256) a_copy_from_a_misaligned_address(ARGUMENTS) {
 KERNEL(256) a_copy_from_behind_the_end(ARGUMENTS) {
     SHARED(Buffers, buffers);
     const int t = int(threadIdx.x);
-    if (t < 16) copy_async16(buffers.at[0] + 4 * t, x + 4 * t + p.count - 32, BUG(true, t < 8));
+    if (t < 16) copy_async16(buffers.at[0] + 4 * t, x + 4 * t + p.count - 32, BUG(true, t < 8)); // here
     commit_async();
     wait_async<0>();
     __syncthreads();

@@ -3,12 +3,12 @@
 
 KERNEL(256) a_loop_without_end(ARGUMENTS) {
     int i = 0;
-    while (BUG(x[i % p.count] >= 0.0f, i < 9)) i++; // none is less
+    while (BUG(x[i % p.count] >= 0.0f, i < 9)) i++; // none is less // here
     if (threadIdx.x == 0) y[0] = float(i);
 }
 
 KERNEL(256) barriers_without_end(ARGUMENTS) {
-    for (int i = 0; BUG(i >= 0, i < 9); i = (i + 1) % 10) __syncthreads();
+    for (int i = 0; BUG(i >= 0, i < 9); i = (i + 1) % 10) __syncthreads(); // here
     if (threadIdx.x == 0) y[0] = x[0];
 }
 
@@ -19,7 +19,7 @@ KERNEL(256) a_thread_that_spins_on_another(ARGUMENTS) {
     __syncthreads();
 #ifdef PLANTED
     if (threadIdx.x == 0) {
-        while (seen == 0) {
+        while (seen == 0) { // here
         }
     }
     if (threadIdx.x == 1) seen = 1;

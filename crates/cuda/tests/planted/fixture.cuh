@@ -1,5 +1,5 @@
-// What the planted bugs share. Every entry takes the same arguments: x has `count` floats, y has room for as many, and `places` leads to memory as
-// tests/planted/main.rs says. Compiled with PLANTED a kernel has its bug, without it is right.
+// What the planted bugs share. Every entry takes the same arguments: x has `count` floats, y has room for as many, and `places` leads to other
+// memory (main.rs). Compiled with PLANTED a kernel has its bug, without it is right. The lines that a message has to name say `here`.
 #pragma once
 #include "common.cuh"
 

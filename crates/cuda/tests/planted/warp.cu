@@ -8,7 +8,7 @@ KERNEL(256) no_sync_of_the_warp(ARGUMENTS) {
     const int t = int(threadIdx.x);
     slots[t] = x[t];
     BUG(, sync_warp());
-    y[t] = slots[t ^ 1];
+    y[t] = slots[t ^ 1]; // here
 }
 
 KERNEL(256) no_sync_of_the_warp_before_the_next_write(ARGUMENTS) {
@@ -16,9 +16,9 @@ KERNEL(256) no_sync_of_the_warp_before_the_next_write(ARGUMENTS) {
     const int t = int(threadIdx.x);
     slots[t] = x[t];
     sync_warp();
-    const float neighbour = slots[t ^ 1];
+    const float neighbour = slots[t ^ 1]; // here
     BUG(, sync_warp());
-    slots[t] = neighbour;
+    slots[t] = neighbour; // here
     sync_warp();
     y[t] = slots[t ^ 2];
 }
@@ -28,7 +28,7 @@ KERNEL(256) a_sync_of_the_warp_for_the_block(ARGUMENTS) {
     const int t = int(threadIdx.x);
     slots[t] = x[t];
     BUG(sync_warp(), __syncthreads());
-    y[t] = slots[p.count - 1 - t];
+    y[t] = slots[p.count - 1 - t]; // here
 }
 
 KERNEL(256) lanes_in_different_collectives(ARGUMENTS) {
@@ -36,9 +36,9 @@ KERNEL(256) lanes_in_different_collectives(ARGUMENTS) {
     float value = x[t];
 #ifdef PLANTED
     if (t % 2 == 0) {
-        value += shuffle_xor(value, 1);
+        value += shuffle_xor(value, 1); // here
     } else {
-        value += shuffle_xor(value, 1);
+        value += shuffle_xor(value, 1); // here
     }
 #else
     value += shuffle_xor(value, 1);
@@ -49,5 +49,5 @@ KERNEL(256) lanes_in_different_collectives(ARGUMENTS) {
 KERNEL(256) lanes_that_end_before_a_collective(ARGUMENTS) {
     const int t = int(threadIdx.x);
     if (t >= BUG(p.count - 3, p.count)) return;
-    y[t] = x[t] + shuffle_xor(x[t], 2);
+    y[t] = x[t] + shuffle_xor(x[t], 2); // here
 }

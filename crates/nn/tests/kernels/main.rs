@@ -41,7 +41,10 @@ fn families() -> Vec<Family> {
     let options = Options { flavour: Flavour::Check, ..Options::default() };
     let checked = crate::emulated(options);
     let checked = checked.map(|backend| ("checks".to_owned(), [3, 5], Box::new(backend) as Box<dyn Backend>));
-    vec![processors.into(), emulated.collect(), checked.into_iter().collect()].into_iter().filter(|family: &Family| !family.is_empty()).collect()
+    vec![processors.into(), emulated.collect(), checked.into_iter().collect()]
+        .into_iter()
+        .filter(|family: &Family| !family.is_empty())
+        .collect()
 }
 
 /// An emulated GPU; none where there is no C++ compiler, which only a developer's machine may lack.
