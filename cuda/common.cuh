@@ -26,6 +26,35 @@ template <int N> struct ParamsWords {
 #define SHARED(Type, name) \
     __shared__ __align__(16) unsigned char name##_bytes[sizeof(Type)]; \
     Type& name = reinterpret_cast<Type&>(name##_bytes)
+
+#endif
+
+// All lanes of a warp meet: what they wrote to memory before, all see after.
+#ifdef EMULATED
+EMULATED_OWN void sync_warp(EMULATED_PLACE) { emulator::warp(0xffffffffu, file, line, nullptr, emulator::met); }
+#else
+INLINE void sync_warp() { __syncwarp(); }
+#endif
+
+// The value of the lane whose number differs by an exclusive or with `lanes`. All lanes of the warp take part.
+#ifdef EMULATED
+struct Exchange {
+    float give, take;
+    int lanes;
+};
+EMULATED_OWN void exchange(void* const* operands, unsigned) {
+    for (int lane = 0; lane < 32; lane++) {
+        Exchange& own = *static_cast<Exchange*>(operands[lane]);
+        own.take = static_cast<Exchange*>(operands[(lane ^ own.lanes) & 31])->give;
+    }
+}
+EMULATED_OWN float shuffle_xor(float value, int lanes, EMULATED_PLACE) {
+    Exchange operand{value, value, lanes};
+    emulator::warp(0xffffffffu, file, line, &operand, exchange);
+    return operand.take;
+}
+#else
+INLINE float shuffle_xor(float value, int lanes) { return __shfl_xor_sync(0xffffffffu, value, lanes); }
 #endif
 
 INLINE constexpr int ceil_div(int n, int by) { return (n + by - 1) / by; }

@@ -11,8 +11,38 @@ export interface Problem {
   remedy?: string;
 }
 
+/** A compiler of kernels. */
+export interface KernelCompiler {
+  version: string;
+  path: string;
+}
+
+/** What CUDA offers. */
+export interface CudaDiagnosis {
+  /** The version of CUDA that the driver supports; none where there is no driver. */
+  driver?: string;
+  /** `compute`: compute capability, times ten. `memory`: bytes in all, and those that can be had now, where it can be used. */
+  devices: {
+    name: string;
+    description: string;
+    compute: number;
+    memory: { bytes: number; freeBytes?: number };
+    problem?: Problem;
+  }[];
+  /** How each two devices exchange data, in each direction: measured. */
+  links: { from: string; to: string; peer: boolean; gigabytesPerSecond: number; reason?: string }[];
+  nvrtc?: KernelCompiler;
+  nvcc?: KernelCompiler;
+  /** What stands in the way, the most important first. */
+  problems: Problem[];
+}
+
 /** What the addon sees. */
 interface Inspection {
+  cuda: Omit<CudaDiagnosis, 'devices'> & {
+    devices: { name: string; description: string; compute: number; memory: number; problem?: Problem }[];
+    free: (number | null)[];
+  };
   processor: { name: string; threads: number; features: string[]; freeBytes?: number };
   emulator: { compiler?: string; problem?: Problem };
   cache: { path: string; bytes: number };
@@ -27,6 +57,7 @@ export interface Diagnosis {
   processor: { name: string; threads: number; features: string[] };
   /** Bytes in all, and those that can be had without swapping, where the system tells. */
   memory: { bytes: number; freeBytes?: number };
+  cuda: CudaDiagnosis;
   /** The C++ compiler behind `emulated:N`, or why there is none. */
   emulator: { compiler?: string; problem?: Problem };
   /** Compiled kernels on the disk. */
@@ -35,14 +66,22 @@ export interface Diagnosis {
 
 /** Looks around; changes nothing. */
 export async function doctor(): Promise<Diagnosis> {
-  const { processor, emulator, cache } = JSON.parse(await nativeAsync(() => inspect())) as Inspection;
+  const { processor, cuda, emulator, cache } = JSON.parse(await nativeAsync(() => inspect())) as Inspection;
   const { freeBytes, ...rest } = processor;
+  const { free, devices, ...others } = cuda;
   return {
     alexnode: VERSION,
     node: process.version,
     system: `${process.platform} ${process.arch}`,
     processor: rest,
     memory: { bytes: totalmem(), ...(freeBytes === undefined ? {} : { freeBytes }) },
+    cuda: {
+      ...others,
+      devices: devices.map(({ memory: all, ...device }, index) => {
+        const now = free[index] ?? undefined;
+        return { ...device, memory: { bytes: all, ...(now === undefined ? {} : { freeBytes: now }) } };
+      }),
+    },
     emulator,
     cache,
   };

@@ -20,6 +20,8 @@ export interface EngineConfig {
   seed: number;
   momentum: number;
   precision: Precision;
+  /** Whether stderr is told of what takes long, such as the compilation of kernels. */
+  notices?: boolean;
 }
 
 /** Some consecutive steps under the same rates. */
@@ -75,6 +77,11 @@ export class Engine {
 
   static async create(config: EngineConfig, data: Dataset): Promise<Engine> {
     return new Engine(await nativeAsync(() => NativeTrainer.create(JSON.stringify(config), innerDataset(data))));
+  }
+
+  /** How data gets from one device to another, and how fast, in words; `null` where there is nothing to tell. */
+  get link(): string | null {
+    return this.#inner.link;
   }
 
   async run(segment: Segment): Promise<SegmentReport> {

@@ -24,6 +24,8 @@ export interface EvaluateCall extends EvaluateOptions {
   precision?: Precision;
   /** Images at a time; default: as in training. */
   batch?: number;
+  /** Whether stderr is told of what takes long; default `false`. */
+  notices?: boolean;
   signal?: AbortSignal;
 }
 
@@ -68,6 +70,7 @@ export async function evaluate(options: EvaluateCall): Promise<EvaluationReport>
     data,
     devices,
     precision,
+    notices: options.notices ?? false,
     seed: config.seed,
     ...(threads === undefined ? {} : { threads }),
   });

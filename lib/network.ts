@@ -68,7 +68,7 @@ export function chooseDevices(known: readonly DeviceInfo[] = listDevices()): Dev
   const usable = cuda.find((device) => device.usable);
   if (usable !== undefined) return { devices: [usable.name], why: 'a usable CUDA device' };
   const reason = cuda.find((device) => device.reason !== undefined)?.reason;
-  return { devices: ['cpu'], why: `CUDA is not usable: ${reason ?? 'this build has no CUDA backend'}` };
+  return { devices: ['cpu'], why: `CUDA is not usable: ${reason?.replace(/^CUDA: /, '') ?? 'no device'}` };
 }
 
 /** The network that a recipe trains: its overrides of weight decay and dropout put into the layers. */

@@ -36,6 +36,8 @@ export interface TrainOptions {
   seed?: number;
   /** Default `fp32`, the only one of the processor. */
   precision?: Precision;
+  /** Whether stderr is told of what takes long, such as the first compilation of kernels; default `false`. */
+  notices?: boolean;
   /** Wall-clock time between checkpoints inside an epoch, in seconds or as `10m`. Default: only at the end of epochs. */
   saveEvery?: number | string;
 }
@@ -49,6 +51,7 @@ export interface Prepared {
   threads: number | undefined;
   seed: number;
   precision: Precision;
+  notices: boolean;
   saveEvery: number | undefined;
   preset: string | undefined;
   why: { preset: string; devices: string };
@@ -131,6 +134,7 @@ export async function prepare(options: TrainOptions): Promise<Prepared> {
       threads: options.threads,
       seed,
       precision: options.precision ?? 'fp32',
+      notices: options.notices ?? false,
       saveEvery,
       preset: model.name ?? undefined,
       why: { preset: model.why, devices: choice.why },
@@ -195,6 +199,7 @@ export async function prepareResume(before: RunConfig, options: TrainOptions): P
     threads,
     seed: before.seed,
     precision,
+    notices: options.notices ?? false,
     saveEvery,
     preset: before.preset ?? undefined,
     why: { preset: "the run's own", devices: options.devices === undefined ? "the run's own" : 'as asked for' },

@@ -23,6 +23,8 @@ export interface TrainerOptions {
   precision?: Precision;
   /** Wall-clock seconds between checkpoints inside an epoch; default: only at the end of epochs. */
   saveEvery?: number;
+  /** Whether stderr is told of what takes long, such as the first compilation of kernels; default `false`. */
+  notices?: boolean;
   /** Name of the preset that network and recipe come from; only noted. */
   preset?: string;
 }

@@ -171,7 +171,7 @@ async function goOn(
 
 /** @internal */
 export async function makeTrainer(prepared: Prepared): Promise<Trainer> {
-  const { network, recipe, data, devices, threads, seed, precision, saveEvery, preset } = prepared;
+  const { network, recipe, data, devices, threads, seed, precision, notices, saveEvery, preset } = prepared;
   return Trainer.create({
     network,
     recipe,
@@ -179,6 +179,7 @@ export async function makeTrainer(prepared: Prepared): Promise<Trainer> {
     devices,
     seed,
     precision,
+    notices,
     ...defined({ threads, saveEvery, preset }),
   });
 }

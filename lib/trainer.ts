@@ -93,8 +93,17 @@ export class Trainer implements AsyncDisposable {
     const { batch, momentum } = recipe;
     const limits = threads === null ? {} : { threads };
     const info = describeNetwork(network, { batch, devices, precision, ...limits });
-    const engine = await Engine.create({ network, devices, batch, seed, momentum, precision, ...limits }, data);
+    const notices = options.notices ?? false;
+    const engine = await Engine.create(
+      { network, devices, batch, seed, momentum, precision, notices, ...limits },
+      data,
+    );
     return new Trainer(config, data, info, engine);
+  }
+
+  /** How data gets from one device to another, and how fast, in words; `null` where there is nothing to tell. */
+  get link(): string | null {
+    return this.#engine.link;
   }
 
   /** Where the training stands. */

@@ -35,38 +35,83 @@ struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 
+// EMULATED_OWN result name(...): a function that does the emulator's work for a kernel: what common.cuh and its like put behind their names for a
+// device's instructions. In the checking flavour it is a call of its own, so that its place is the kernel's line, and what it touches is not looked
+// at: where it stands for an access of the kernel (as loading fragments of a matrix does), it says so by `emulator::touches`. The functions that
+// combine what the lanes of a warp left are such functions, too.
+#ifdef EMULATED_CHECK
+#define EMULATED_OWN __attribute__((noinline, unused, no_sanitize("thread,undefined"))) static
+#else
+#define EMULATED_OWN __attribute__((unused)) static inline
+#endif
+// The place of a call, as the last parameters of such a function: `name(..., EMULATED_PLACE)` then knows `file` and `line`.
+#define EMULATED_PLACE const char *file = __builtin_FILE(), unsigned line = __builtin_LINE()
+// The site of a call, within such a function.
+#define EMULATED_SITE __builtin_return_address(0)
+
 namespace emulator {
 struct Context;
-// Combines what the lanes of a warp left: operands[lane], null for lanes outside of the mask.
+// Combines what the lanes of a warp left: operands[lane], null for lanes that take no part.
 using Combine = void (*)(void* const* operands, unsigned mask);
-// Twin of `Runtime` in crates/cuda/src/emulated/block.rs.
+// What an access does; UNALIGNED where the type allows any address. Twin of the constants in crates/cuda/src/emulated/check.rs.
+enum Kind : unsigned { READ = 0, WRITE = 1, ATOMIC = 2, UNALIGNED = 4 };
+// Twin of `Runtime` in crates/cuda/src/emulated/runtime.rs. A place is a file and a line, a site the address behind a call.
 struct Runtime {
-    void (*barrier)(Context*, unsigned line);
-    void* (*shared)(Context*, size_t bytes, unsigned line);
-    void (*warp)(Context*, unsigned mask, unsigned line, void* operands, Combine);
-    void (*copy_async)(Context*, void* to, const void* from, unsigned bytes, unsigned valid);
+    void (*barrier)(Context*, const char* file, unsigned line);
+    void* (*shared)(Context*, size_t bytes, const char* file, unsigned line);
+    void (*warp)(Context*, unsigned mask, const char* file, unsigned line, void* operands, Combine);
+    void (*copy_async)(Context*, void* to, const void* from, unsigned bytes, unsigned valid, const void* site);
     void (*commit_async)(Context*);
     void (*wait_async)(Context*, unsigned pending);
-    void (*access)(Context*, const void* address, unsigned bytes, unsigned kind, const void* site);
+    void (*access)(Context*, const void* address, size_t bytes, unsigned kind, const void* site);
+    void (*fail)(Context*, const char* what, const char* file, unsigned line);
 };
 // Twin of `Context` there: what the running fiber sees.
 struct Context {
     uint3 thread, block, threads, blocks;
     const Runtime* runtime;
+    // Of the fiber's own stack.
+    uintptr_t stack_begin, stack_end;
 };
 static thread_local Context* current;
+
+EMULATED_OWN uint3 thread() { return current->thread; }
+EMULATED_OWN uint3 block() { return current->block; }
+EMULATED_OWN uint3 threads() { return current->threads; }
+EMULATED_OWN uint3 blocks() { return current->blocks; }
+EMULATED_OWN void barrier(const char* file, unsigned line) { current->runtime->barrier(current, file, line); }
+EMULATED_OWN void* shared(size_t bytes, const char* file, unsigned line) {
+    return current->runtime->shared(current, bytes, file, line);
+}
+EMULATED_OWN void warp(unsigned mask, const char* file, unsigned line, void* operands, Combine combine) {
+    current->runtime->warp(current, mask, file, line, operands, combine);
+}
+EMULATED_OWN void met(void* const*, unsigned) {}
+// The kernel touches memory at `site` (EMULATED_SITE), through the function that calls this.
+EMULATED_OWN void touches(const void* address, size_t bytes, unsigned kind, const void* site) {
+#ifdef EMULATED_CHECK
+    current->runtime->access(current, address, bytes, kind, site);
+#else
+    (void)address, (void)bytes, (void)kind, (void)site;
+#endif
+}
 } // namespace emulator
 
-#define threadIdx (emulator::current->thread)
-#define blockIdx (emulator::current->block)
-#define blockDim (emulator::current->threads)
-#define gridDim (emulator::current->blocks)
-#define __syncthreads() emulator::current->runtime->barrier(emulator::current, __LINE__)
-#define SHARED(Type, name) \
-    Type& name = *static_cast<Type*>(emulator::current->runtime->shared(emulator::current, sizeof(Type), __LINE__))
+#define threadIdx (emulator::thread())
+#define blockIdx (emulator::block())
+#define blockDim (emulator::threads())
+#define gridDim (emulator::blocks())
+#define __syncthreads() emulator::barrier(__FILE__, __LINE__)
+#define SHARED(Type, name) Type& name = *static_cast<Type*>(emulator::shared(sizeof(Type), __FILE__, __LINE__))
 
-using std::max;
-using std::min;
+template <class T> EMULATED_OWN T emulated_atomic_add(T* address, T value) {
+    emulator::touches(address, sizeof(T), emulator::ATOMIC, EMULATED_SITE);
+    return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
+}
+#define atomicAdd emulated_atomic_add
+
+template <class T> static inline constexpr T max(T a, T b) { return a < b ? b : a; }
+template <class T> static inline constexpr T min(T a, T b) { return b < a ? b : a; }
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
@@ -83,20 +128,24 @@ static inline float __uint_as_float(unsigned x) { return emulated_bits<float>(x)
 // How the scheduler calls an entry: `arguments[i]` points to argument i, as in cuLaunchKernel.
 namespace emulator {
 template <size_t... I, class... A>
-static inline void call(void (*entry)(A...), void* const* arguments, std::index_sequence<I...>) {
+EMULATED_OWN void call(void (*entry)(A...), void* const* arguments, std::index_sequence<I...>) {
     entry(*static_cast<std::remove_reference_t<A>*>(arguments[I])...);
 }
-template <class... A> static inline void call(void (*entry)(A...), void* const* arguments) {
+template <class... A> EMULATED_OWN void call(Context* context, void (*entry)(A...), void* const* arguments) {
+    current = context;
     call(entry, arguments, std::index_sequence_for<A...>{});
 }
 template <class... A> static constexpr unsigned count(void (*)(A...)) { return sizeof...(A); }
 template <class P, class... A> static constexpr unsigned first(void (*)(P, A...)) { return sizeof(P); }
 } // namespace emulator
 
+// Where this library lies in memory.
+extern "C" __attribute__((visibility("hidden"))) const char __ehdr_start, _end;
+extern "C" __attribute__((visibility("default"))) const void* const emulated_image[2] = {&__ehdr_start, &_end};
+
 // One line per entry behind the source: how to call it, how many arguments it has, how large its parameters are.
 #define EMULATED_ENTRY(name) \
     extern "C" __attribute__((visibility("default"))) void emulated_run_##name(emulator::Context* context, void* const* arguments) { \
-        emulator::current = context; \
-        emulator::call(name, arguments); \
+        emulator::call(context, name, arguments); \
     } \
     extern "C" __attribute__((visibility("default"))) const unsigned emulated_shape_##name[2] = {emulator::count(name), emulator::first(name)};

@@ -38,6 +38,7 @@ function memoryText(info: NetworkInfo): string {
 /** Device and why, data, model, plan, memory, disk, folder. */
 export function banner(training: Training): string {
   const { trainer, data, run, why, resumed } = training;
+  const link = trainer.link === null ? '' : `; ${trainer.link}`;
   const { config, info, batches } = trainer;
   const { recipe, network, preset } = config;
   const { schedule } = recipe;
@@ -46,7 +47,7 @@ export function banner(training: Training): string {
   // Weights and momentum, four bytes each, in at most four files and one that is being written.
   const disk = run === undefined ? '' : `, up to ${bytes(info.parameters * 8 * 5)} of checkpoints`;
   const parts = [
-    line('device', `${deviceText(config.devices, why.devices)}; ${config.precision}${towers}`),
+    line('device', `${deviceText(config.devices, why.devices)}; ${config.precision}${towers}${link}`),
     line('data', dataText(data.info)),
     line(
       'model',

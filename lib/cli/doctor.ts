@@ -1,7 +1,7 @@
 /** `alexnode doctor`. */
 import type { Command } from 'commander';
 
-import { type Diagnosis, doctor, type Problem } from '../index.js';
+import { type CudaDiagnosis, type Diagnosis, doctor, type Problem } from '../index.js';
 import { line } from './banner.js';
 import { EXIT, printJson } from './exit.js';
 import { bytes } from './format.js';
@@ -24,14 +24,35 @@ function problemText({ message, remedy }: Problem): string {
   return remedy === undefined ? message : `${message}; ${remedy}`;
 }
 
-function diagnosisText({ alexnode, node, system, processor, memory, emulator, cache }: Diagnosis): string {
+function memoryText({ bytes: all, freeBytes }: Diagnosis['memory']): string {
+  return `${bytes(all)}${freeBytes === undefined ? '' : `, ${bytes(freeBytes)} free`}`;
+}
+
+function cudaText({ driver, devices, links, nvrtc, nvcc, problems }: CudaDiagnosis): string {
+  const compilers = [nvrtc && `NVRTC ${nvrtc.version} (${nvrtc.path})`, nvcc && `nvcc ${nvcc.version} (${nvcc.path})`];
+  const found = compilers.filter((text) => text !== undefined);
+  return [
+    line('cuda', driver === undefined ? 'no driver' : `driver for CUDA ${driver}`),
+    line('', found.length === 0 ? 'no compiler of kernels' : found.join(', ')),
+    ...devices.map((device) =>
+      line(device.name, `${device.description}, sm_${device.compute}, ${memoryText(device.memory)}`),
+    ),
+    ...links.map(({ from, to, peer, gigabytesPerSecond, reason }) => {
+      const way = peer ? 'peer access' : 'through host memory';
+      return line('', `${from} to ${to}: ${way}, ${gigabytesPerSecond.toFixed(1)} GB/s${reason ? ` (${reason})` : ''}`);
+    }),
+    ...problems.map((problem) => line('', problemText(problem))),
+  ].join('');
+}
+
+function diagnosisText({ alexnode, node, system, processor, memory, cuda, emulator, cache }: Diagnosis): string {
   const { name, threads, features } = processor;
-  const free = memory.freeBytes === undefined ? '' : `, ${bytes(memory.freeBytes)} free`;
   const { compiler, problem } = emulator;
   return [
     line('alexnode', `${alexnode}, Node ${node.slice(1)}, ${system}`),
     line('cpu', `${name}, ${threads} threads, ${features.join(' ')}`),
-    line('memory', `${bytes(memory.bytes)}${free}`),
+    line('memory', memoryText(memory)),
+    cudaText(cuda),
     line('emulated', compiler === undefined ? `not usable: ${problem ? problemText(problem) : ''}` : compiler),
     line('cache', `${cache.path}: ${bytes(cache.bytes)} of compiled kernels`),
   ].join('');

@@ -45,7 +45,12 @@ async function runEval(model: string, flags: Flags): Promise<number> {
   process.once('SIGINT', onSignal);
   process.once('SIGTERM', onSignal);
   try {
-    const report = await evaluate({ ...(rest as Omit<EvaluateCall, 'model'>), model, signal: stop.signal });
+    const report = await evaluate({
+      ...(rest as Omit<EvaluateCall, 'model'>),
+      model,
+      notices: true,
+      signal: stop.signal,
+    });
     if (json) {
       printJson({ type: 'evaluation', ...report });
       return EXIT.ok;

@@ -104,7 +104,11 @@ function optionsOf(flags: Flags): TrainOptions {
   const { saveEvery, threads, onBadImage } = flags;
   const recipe: Partial<Recipe> = given({ epochs, batch, lr });
   if (!augment) recipe.augment = false;
-  return { recipe, ...given({ preset, data, devices, seed, precision, set, limit, saveEvery, threads, onBadImage }) };
+  return {
+    recipe,
+    notices: true,
+    ...given({ preset, data, devices, seed, precision, set, limit, saveEvery, threads, onBadImage }),
+  };
 }
 
 /** Without what was not given. */

@@ -2,7 +2,7 @@
 
 use crate::{
     device::{BufferId, DeviceName, Engine, SlotId, View},
-    error::Result,
+    error::{Error, Result},
     kernel::KernelDef,
 };
 
@@ -84,6 +84,10 @@ impl Launch {
     }
 }
 
+/// What [`Backend::record`] recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordingId(pub usize);
+
 /// A set of slots that compute: the processor, CUDA devices, emulated ones.
 ///
 /// Commands of one slot run in the order in which they were issued, each as if it were done when the call returns; a real
@@ -93,6 +97,10 @@ impl Launch {
 pub trait Backend: Send {
     /// The slots, in the order of the user's `devices`.
     fn slots(&self) -> &[SlotInfo];
+    /// How data gets from one device to another, and how fast, in words; `None` where there is nothing to tell.
+    fn link(&self) -> Option<String> {
+        None
+    }
     /// Reserves `bytes` bytes (content undefined) on `slot`.
     ///
     /// # Errors
@@ -128,6 +136,23 @@ pub trait Backend: Send {
     /// # Errors
     /// `ERR_KERNEL` where the device failed.
     fn launch(&mut self, slot: SlotId, launch: &Launch) -> Result<()>;
+    /// Issues what `issue` issues, as something that [`replay`](Self::replay) can run again in one go: the same launches and copies on the same
+    /// memory, after everything issued before on all slots. `None` where the devices have nothing of the kind: then `issue` has not been
+    /// called. Nothing but launches and copies may be issued, and their kernels have run before.
+    ///
+    /// # Errors
+    /// `ERR_KERNEL` where a device refuses; those of `issue`.
+    fn record(&mut self, issue: &mut dyn FnMut(&mut dyn Backend) -> Result<()>) -> Result<Option<RecordingId>> {
+        let _ = issue;
+        Ok(None)
+    }
+    /// Runs what was recorded.
+    ///
+    /// # Errors
+    /// `ERR_KERNEL` where the device failed, or nothing was recorded under this number.
+    fn replay(&mut self, recording: RecordingId) -> Result<()> {
+        Err(Error::kernel(format!("recording {} does not exist", recording.0)))
+    }
     /// Waits until everything issued is done.
     ///
     /// # Errors

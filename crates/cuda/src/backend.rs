@@ -1,12 +1,12 @@
 //! The backend: slots on devices, launches as compiled kernels on streams, copies between devices beside them.
 
 use crate::{
-    driver::{Address, Call, Driver, Event, Function, Rows, Stream},
+    driver::{Address, Call, Driver, Event, Function, Recording, Rows, Stream},
     program::Program,
 };
 use alexnode_core::{
     Backend, BufferId, Copy2d, Engine, Error, Launch, Precision, Result, SlotId, SlotInfo, Target, View,
-    backend::{MAX_ARGS, MAX_PARAMS},
+    backend::{MAX_ARGS, MAX_PARAMS, RecordingId},
 };
 use std::collections::HashMap;
 
@@ -165,6 +165,38 @@ impl CudaBackend {
         Ok(())
     }
 
+    /// Holds all other streams back until `origin` is where it is now.
+    fn fork(&mut self, origin: Stream) -> Result<()> {
+        let event = self.moment(SlotId(0), origin)?;
+        for stream in self.streams_but(origin) {
+            self.driver.wait(stream, event)?;
+        }
+        self.free_events[0].push(event);
+        Ok(())
+    }
+
+    /// Holds `origin` back until all other streams are where they are now.
+    fn join(&mut self, origin: Stream) -> Result<()> {
+        for stream in self.streams_but(origin) {
+            let slot = SlotId(stream.device as u8);
+            let event = self.moment(slot, stream)?;
+            self.driver.wait(origin, event)?;
+            self.free_events[slot.index()].push(event);
+        }
+        Ok(())
+    }
+
+    fn streams_but(&self, origin: Stream) -> Vec<Stream> {
+        self.lanes.iter().flat_map(|lane| [lane.compute, lane.copy]).filter(|stream| *stream != origin).collect()
+    }
+
+    /// Nobody has to wait for copies between slots any more.
+    fn forget_copies(&mut self) {
+        for copy in self.pending.drain(..) {
+            self.free_events[copy.dst.buffer.slot.index()].push(copy.event);
+        }
+    }
+
     /// The kernels of `launch`, compiled.
     fn compile(&mut self, slot: SlotId, launches: &[&Launch]) -> Result<()> {
         let target = Target { compute: self.driver.devices()[slot.index()].compute, precision: self.precision };
@@ -195,6 +227,10 @@ impl CudaBackend {
 impl Backend for CudaBackend {
     fn slots(&self) -> &[SlotInfo] {
         &self.infos
+    }
+
+    fn link(&self) -> Option<String> {
+        self.driver.link()
     }
 
     fn alloc(&mut self, slot: SlotId, bytes: usize) -> Result<BufferId> {
@@ -329,6 +365,31 @@ impl Backend for CudaBackend {
         Ok(())
     }
 
+    fn record(&mut self, issue: &mut dyn FnMut(&mut dyn Backend) -> Result<()>) -> Result<Option<RecordingId>> {
+        if !self.driver.records() {
+            return Ok(None);
+        }
+        // A recording knows nothing of what was issued before it.
+        self.synchronize()?;
+        let origin = self.lanes[0].compute;
+        self.driver.start_recording(origin)?;
+        let issued = self.fork(origin).and_then(|()| issue(self)).and_then(|()| self.join(origin));
+        // Ended in any case, so that the streams can be used again; the first failure is the one that tells.
+        let stopped = self.driver.stop_recording(origin);
+        self.forget_copies();
+        issued?;
+        Ok(Some(RecordingId(stopped?.0)))
+    }
+
+    fn replay(&mut self, recording: RecordingId) -> Result<()> {
+        let origin = self.lanes[0].compute;
+        self.join(origin)?;
+        self.driver.replay(origin, Recording(recording.0))?;
+        self.fork(origin)?;
+        self.forget_copies();
+        Ok(())
+    }
+
     fn synchronize(&mut self) -> Result<()> {
         let mut outcome = Ok(());
         // Every stream is asked, so that one failure does not leave another for the next call.
@@ -336,9 +397,7 @@ impl Backend for CudaBackend {
             outcome = outcome.and(self.driver.synchronize(lane.compute));
             outcome = outcome.and(self.driver.synchronize(lane.copy));
         }
-        for copy in self.pending.drain(..) {
-            self.free_events[copy.dst.buffer.slot.index()].push(copy.event);
-        }
+        self.forget_copies();
         outcome
     }
 }

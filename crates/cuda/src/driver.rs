@@ -2,7 +2,6 @@
 
 use crate::program::Program;
 use alexnode_core::{DeviceName, Result};
-use std::sync::Arc;
 
 /// A device, by its place among those that a driver was opened with.
 pub type DeviceIndex = usize;
@@ -164,7 +163,7 @@ pub trait Driver: Send {
     /// `ERR_KERNEL`.
     fn replay(&mut self, stream: Stream, recording: Recording) -> Result<()>;
     /// How two devices exchange data, for the banner; `None` where it is one device.
-    fn link(&self) -> Option<Arc<str>> {
+    fn link(&self) -> Option<String> {
         None
     }
 }

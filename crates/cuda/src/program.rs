@@ -83,14 +83,23 @@ impl Program {
 /// # Errors
 /// `ERR_KERNEL` where there is no such file.
 pub fn text(source: &str) -> Result<String> {
+    text_among(&[], source)
+}
+
+/// As [`text`], where `sources` hold further files by their names.
+///
+/// # Errors
+/// As [`text`].
+pub fn text_among(sources: &[(&str, &str)], source: &str) -> Result<String> {
     let mut out = String::new();
-    expand(source, &mut Vec::new(), &mut out)?;
+    expand(sources, source, &mut Vec::new(), &mut out)?;
     Ok(out)
 }
 
-fn expand(name: &str, seen: &mut Vec<String>, out: &mut String) -> Result<()> {
-    let (_, body) = SOURCES
+fn expand(sources: &[(&str, &str)], name: &str, seen: &mut Vec<String>, out: &mut String) -> Result<()> {
+    let (_, body) = sources
         .iter()
+        .chain(SOURCES)
         .find(|(file, _)| *file == name)
         .ok_or_else(|| Error::kernel(format!("cuda/{name}: no such kernel source is part of this program")))?;
     let _ = writeln!(out, "#line 1 \"{name}\"");
@@ -99,7 +108,7 @@ fn expand(name: &str, seen: &mut Vec<String>, out: &mut String) -> Result<()> {
         match included {
             Some(file) if !seen.iter().any(|s| s == file) => {
                 seen.push(file.to_owned());
-                expand(file, seen, out)?;
+                expand(sources, file, seen, out)?;
                 let _ = writeln!(out, "#line {} \"{name}\"", number + 2);
             }
             Some(_) => out.push('\n'),

@@ -11,7 +11,9 @@ use crate::{
     resident::{Kind, Plans, Resident},
     room::Demand,
 };
-use alexnode_core::{Backend, Batch, BatchSource, Error, ErrorCode, Result, SlotId, StepState, state::Totals};
+use alexnode_core::{
+    Backend, Batch, BatchSource, Error, ErrorCode, Result, SlotId, StepState, backend::RecordingId, state::Totals,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -110,6 +112,19 @@ pub struct Trainer {
     plans: Plans,
     train: Vec<Op>,
     eval: Vec<Op>,
+    replay_train: Replay,
+    replay_eval: Replay,
+}
+
+/// How far a plan is on its way to being replayed in one go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Replay {
+    /// It has not run yet.
+    New,
+    /// It has run, operation by operation.
+    Ready,
+    Recorded(RecordingId),
+    Impossible,
 }
 
 impl Trainer {
@@ -127,7 +142,18 @@ impl Trainer {
         let bind = |plan: &Plan| plan.bind(resident.arenas(), &|slot, what| resident.view(slot, what));
         let (train, eval) = (bind(&plans.train), bind(&plans.eval));
         resident.backend().prepare(&mut train.iter().chain(&eval).filter_map(Op::launch))?;
-        let mut trainer = Self { network, placement, batch, seed, resident, plans, train, eval };
+        let mut trainer = Self {
+            network,
+            placement,
+            batch,
+            seed,
+            resident,
+            plans,
+            train,
+            eval,
+            replay_train: Replay::New,
+            replay_eval: Replay::New,
+        };
         trainer.initialise(images)?;
         Ok(trainer)
     }
@@ -452,9 +478,23 @@ impl Trainer {
         self.resident.write(SlotId(0), External::Labels, &batch.labels)
     }
 
+    /// Issues a whole plan: the first time as it is, so that everything is loaded; then as a recording, where there is such a thing.
     fn issue(&mut self, mode: Mode) -> Result<()> {
-        let ops = if mode == Mode::Train { &self.train } else { &self.eval };
-        ops.iter().try_for_each(|op| issue_op(self.resident.backend(), op))
+        let (ops, replay) = match mode {
+            Mode::Train => (&self.train, &mut self.replay_train),
+            _ => (&self.eval, &mut self.replay_eval),
+        };
+        let all = |backend: &mut dyn Backend| ops.iter().try_for_each(|op| issue_op(backend, op));
+        let backend = self.resident.backend();
+        if *replay == Replay::Ready {
+            *replay = backend.record(&mut |backend| all(backend))?.map_or(Replay::Impossible, Replay::Recorded);
+        }
+        match *replay {
+            Replay::Recorded(recording) => return backend.replay(recording),
+            Replay::New => *replay = Replay::Ready,
+            Replay::Ready | Replay::Impossible => {}
+        }
+        all(backend)
     }
 }
 

@@ -2,13 +2,18 @@
 
 mod common;
 
-use alexnode_core::{Backend, BufferId, Copy2d, Launch, Result, SlotId, SlotInfo, View};
+use alexnode_core::{Backend, BufferId, Copy2d, ErrorCode, Launch, Precision, Result, SlotId, SlotInfo, View};
 use alexnode_cpu::CpuBackend;
-use alexnode_cuda::emulated::{Asynchronous, Options, Order, Streams};
-use common::{BATCH, emulated, losses, network, relative_l2, tensors, trainer_on};
+use alexnode_cuda::{
+    CudaBackend, Driver,
+    driver::{Address, Call, DeviceIndex, Event, Function, Properties, Recording, Rows, Stream},
+    emulated::{Asynchronous, EmulatedDriver, Flavour, Options, Order, Streams},
+    program::Program,
+};
+use common::{BATCH, Noise, emulated, first_losses, losses, network, relative_l2, segment, tensors, trainer_on};
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 /// Losses of 20 steps, and all weights and momenta after them.
@@ -59,6 +64,17 @@ fn the_bits_depend_on_no_order() {
     }
 }
 
+/// No race, nothing out of bounds, nothing read that nobody wrote: in the whole plan of a step, the copies between devices among it.
+#[test]
+fn every_access_of_a_step_is_sound() {
+    for ordinals in [&[0][..], &[0, 1]] {
+        let options = Options { flavour: Flavour::Check, streams: Streams::Late, ..Options::default() };
+        let Some(backend) = emulated(ordinals, options) else { return };
+        let mut trainer = trainer_on(backend, network(), BATCH, 120.0);
+        assert!(first_losses(&mut trainer, 2).iter().all(|loss| loss.is_finite()));
+    }
+}
+
 /// Counts the copies between slots that reach a backend.
 struct Counting {
     backend: Box<dyn Backend>,
@@ -97,11 +113,98 @@ impl Backend for Counting {
     }
 }
 
+fn counting(backend: Box<dyn Backend>) -> Counting {
+    Counting { backend, copies: Arc::default(), bytes: Arc::default() }
+}
+
+/// What is recorded once and replayed gives the bits of what is issued operation by operation: by a backend that records nothing.
+#[test]
+fn a_recorded_step_is_the_step() {
+    for ordinals in [&[0][..], &[0, 1]] {
+        let late = Options { streams: Streams::Late, ..Options::default() };
+        let Some(backend) = emulated(ordinals, Options::default()) else { return };
+        let want = train(Box::new(counting(backend)));
+        assert!(train(emulated(ordinals, late).unwrap()) == want, "{ordinals:?}");
+    }
+}
+
+/// A driver that is deaf to events.
+struct Deaf(EmulatedDriver);
+
+impl Driver for Deaf {
+    fn devices(&self) -> &[Properties] {
+        self.0.devices()
+    }
+    fn stream(&mut self, device: DeviceIndex) -> Result<Stream> {
+        self.0.stream(device)
+    }
+    fn alloc(&mut self, device: DeviceIndex, bytes: usize) -> Result<Address> {
+        self.0.alloc(device, bytes)
+    }
+    fn free(&mut self, device: DeviceIndex, address: Address) -> Result<()> {
+        self.0.free(device, address)
+    }
+    fn upload(&mut self, stream: Stream, dst: Address, src: &[u8]) -> Result<()> {
+        self.0.upload(stream, dst, src)
+    }
+    fn download(&mut self, stream: Stream, src: Address, dst: &mut [u8]) -> Result<()> {
+        self.0.download(stream, src, dst)
+    }
+    fn copy(&mut self, stream: Stream, rows: &Rows) -> Result<()> {
+        self.0.copy(stream, rows)
+    }
+    fn load(&mut self, device: DeviceIndex, programs: &[Program]) -> Result<Vec<Function>> {
+        self.0.load(device, programs)
+    }
+    fn launch(&mut self, stream: Stream, call: &Call<'_>) -> Result<()> {
+        self.0.launch(stream, call)
+    }
+    fn event(&mut self, device: DeviceIndex) -> Result<Event> {
+        self.0.event(device)
+    }
+    fn record(&mut self, event: Event, stream: Stream) -> Result<()> {
+        self.0.record(event, stream)
+    }
+    fn wait(&mut self, _: Stream, _: Event) -> Result<()> {
+        Ok(())
+    }
+    fn synchronize(&mut self, stream: Stream) -> Result<()> {
+        self.0.synchronize(stream)
+    }
+    fn records(&self) -> bool {
+        false
+    }
+    fn start_recording(&mut self, stream: Stream) -> Result<()> {
+        self.0.start_recording(stream)
+    }
+    fn stop_recording(&mut self, stream: Stream) -> Result<Recording> {
+        self.0.stop_recording(stream)
+    }
+    fn replay(&mut self, stream: Stream, recording: Recording) -> Result<()> {
+        self.0.replay(stream, recording)
+    }
+}
+
+/// That late streams give the same bits means something: without its events, a step on two devices reads what has not arrived yet, which is poison.
+#[test]
+fn late_streams_show_missing_events() {
+    let late = Options { streams: Streams::Late, ..Options::default() };
+    if emulated(&[0, 1], late.clone()).is_none() {
+        return;
+    }
+    let deaf = Deaf(EmulatedDriver::new(&[0, 1], late).unwrap());
+    let backend = CudaBackend::new(Box::new(deaf), Precision::Fp32, false).unwrap();
+    let mut trainer = trainer_on(Box::new(backend), network(), BATCH, 120.0);
+    let segment = segment(0, 0, 0, 1, 0.02);
+    let error = trainer.run(&mut Noise::new(BATCH), &segment, &AtomicBool::new(false)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Diverged, "{error}");
+}
+
 #[test]
 fn what_crosses_is_what_the_plan_counts() {
     let Some(backend) = emulated(&[0, 1], Options::default()) else { return };
-    let (copies, bytes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let counting = Counting { backend, copies: copies.clone(), bytes: bytes.clone() };
+    let counting = counting(backend);
+    let (copies, bytes) = (counting.copies.clone(), counting.bytes.clone());
     let mut trainer = trainer_on(Box::new(counting), network(), BATCH, 120.0);
     let counters = trainer.counters();
     assert!(counters.transfers > 0);

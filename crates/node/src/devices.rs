@@ -5,28 +5,38 @@ use alexnode_cpu::CpuBackend;
 use alexnode_cuda::{
     CudaBackend,
     emulated::{self, EmulatedDriver},
+    real::{self, CudaDriver},
 };
 use serde::Serialize;
-
-const NO_CUDA: &str = "this build has no CUDA backend";
 
 /// A device as `listDevices()` shows it.
 #[derive(Serialize)]
 pub struct DeviceInfo {
-    name: &'static str,
+    name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     usable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
+    reason: Option<String>,
 }
 
-/// The devices that this program knows, usable or not.
+/// The devices that this program knows, usable or not: the processor, and the CUDA devices or the reason why there are none.
 pub fn list() -> Vec<DeviceInfo> {
-    vec![
-        DeviceInfo { name: "cpu", description: Some(system::processor()), usable: true, reason: None },
-        DeviceInfo { name: "cuda", description: None, usable: false, reason: Some(NO_CUDA) },
-    ]
+    let processor =
+        DeviceInfo { name: "cpu".into(), description: Some(system::processor()), usable: true, reason: None };
+    let found = real::probe();
+    let mut devices = vec![processor];
+    devices.extend(found.devices.into_iter().map(|device| DeviceInfo {
+        usable: device.problem.is_none(),
+        name: device.name,
+        description: Some(device.description),
+        reason: device.problem.map(|problem| problem.message),
+    }));
+    if devices.len() == 1 {
+        let reason = found.problems.into_iter().next().map(|problem| problem.message);
+        devices.push(DeviceInfo { name: "cuda".into(), description: None, usable: false, reason });
+    }
+    devices
 }
 
 /// What a run asks for.
@@ -38,12 +48,14 @@ pub struct Request<'a> {
     pub threads: Option<usize>,
     /// The arithmetic of the layers that multiply.
     pub precision: Precision,
+    /// Whether stderr is told of what takes long, such as the compilation of kernels.
+    pub notices: bool,
 }
 
 /// Devices of one kind: a backend drives no others.
 enum Kind {
     Cpu,
-    Cuda,
+    Cuda(Vec<usize>),
     Emulated(Vec<usize>),
 }
 
@@ -72,13 +84,9 @@ impl Request<'_> {
                     .hint("use `--precision fp32`, or a CUDA device"))
             }
             DeviceName::Cpu => Ok(Kind::Cpu),
-            DeviceName::Cuda(_) => Ok(Kind::Cuda),
+            DeviceName::Cuda(_) => Ok(Kind::Cuda(ordinals.collect())),
             DeviceName::Emulated(_) => Ok(Kind::Emulated(ordinals.collect())),
         }
-    }
-
-    fn no_cuda(&self) -> Error {
-        Error::device(format!("{}: {NO_CUDA}", self.names[0])).hint("use `--devices cpu`")
     }
 
     /// What computes on each of the devices, as far as a plan must know.
@@ -89,7 +97,14 @@ impl Request<'_> {
         let slots = self.names.len();
         match self.kind()? {
             Kind::Cpu => Ok(vec![Engine::Host { workers: CpuBackend::workers(slots, self.threads)? }; slots]),
-            Kind::Cuda => Err(self.no_cuda()),
+            Kind::Cuda(ordinals) => {
+                let engine = |ordinal: usize| {
+                    let device = real::device(ordinal)?;
+                    device.usable()?;
+                    Ok(Engine::Cuda(Target { compute: device.compute, precision: self.precision }))
+                };
+                ordinals.into_iter().map(engine).collect()
+            }
             Kind::Emulated(_) => {
                 Ok(vec![Engine::Cuda(Target { compute: emulated::COMPUTE, precision: self.precision }); slots])
             }
@@ -103,7 +118,16 @@ impl Request<'_> {
     pub fn open(&self) -> Result<Box<dyn Backend>> {
         match self.kind()? {
             Kind::Cpu => Ok(Box::new(CpuBackend::new(self.names.len(), self.threads)?)),
-            Kind::Cuda => Err(self.no_cuda()),
+            Kind::Cuda(ordinals) => {
+                let notices = self.notices;
+                let tell = move |what: &str| {
+                    if notices {
+                        eprintln!("alexnode: {what}");
+                    }
+                };
+                let driver = CudaDriver::new(&ordinals, Box::new(tell))?;
+                Ok(Box::new(CudaBackend::new(Box::new(driver), self.precision, true)?))
+            }
             Kind::Emulated(ordinals) => {
                 let options = emulated::Options { threads: self.threads, ..emulated::Options::default() };
                 let driver = EmulatedDriver::new(&ordinals, options)?;

@@ -55,7 +55,8 @@ struct DeviceMemory<'a> {
 pub fn describe_network(env: Env, request: String) -> napi::Result<String> {
     answer(env, || {
         let Request { network, batch, devices, threads, precision } = parse("describeNetwork", &request)?;
-        let engines = devices::Request { names: &devices, threads, precision: precision.parse()? }.engines()?;
+        let engines =
+            devices::Request { names: &devices, threads, precision: precision.parse()?, notices: false }.engines()?;
         let description = describe(network, batch, &engines)?;
         let memory = devices.iter().zip(&description.memory);
         let memory = memory.map(|(device, memory)| DeviceMemory { device, memory }).collect();

@@ -1,8 +1,12 @@
 //! What this machine offers: for `doctor()`.
 
 use crate::{error::json, task};
-use alexnode_core::{Error, Result, system};
-use alexnode_cuda::{cache::Cache, emulated::Compiler};
+use alexnode_core::{Result, system};
+use alexnode_cuda::{
+    cache::Cache,
+    emulated::Compiler,
+    real::{self, Link, Probe, Problem},
+};
 use napi::{Env, bindgen_prelude::Object};
 use napi_derive::napi;
 use serde::Serialize;
@@ -12,6 +16,7 @@ use std::path::PathBuf;
 #[serde(rename_all = "camelCase")]
 struct Inspection {
     processor: Processor,
+    cuda: Cuda,
     emulator: Emulator,
     cache: Kept,
 }
@@ -43,17 +48,30 @@ struct Kept {
     bytes: u64,
 }
 
-/// What is wrong, and what to do.
+/// What CUDA offers.
 #[derive(Serialize)]
-struct Problem {
-    message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
+struct Cuda {
+    #[serde(flatten)]
+    probe: Probe,
+    /// Bytes that can be allocated on each device now; null where it refuses to be used.
+    free: Vec<Option<u64>>,
+    links: Vec<Link>,
 }
 
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        Self { message: error.message().to_owned(), remedy: error.remedy().map(str::to_owned) }
+impl Cuda {
+    fn look() -> Self {
+        let mut probe = real::probe();
+        let (mut free, mut links) = (Vec::new(), Vec::new());
+        for ordinal in 0..probe.devices.len() {
+            let bytes = real::free_memory(ordinal);
+            free.push(bytes.as_ref().ok().copied());
+            probe.problems.extend(bytes.err().map(Problem::from));
+        }
+        match real::links(probe.devices.len()) {
+            Ok(found) => links = found,
+            Err(error) => probe.problems.push(error.into()),
+        }
+        Self { probe, free, links }
     }
 }
 
@@ -84,12 +102,13 @@ fn look() -> Result<String> {
             features: features(),
             free_bytes: system::free_memory(),
         },
+        cuda: Cuda::look(),
         emulator,
         cache: Kept { path: cache.folder().to_owned(), bytes: cache.bytes() },
     })
 }
 
-/// What this machine offers: `{ processor, emulator, cache }`.
+/// What this machine offers: `{ processor, cuda, emulator, cache }`.
 #[napi(ts_return_type = "Promise<string>")]
 pub fn inspect(env: &Env) -> napi::Result<Object<'_>> {
     task::once(env, "alexnode-inspect", |_| look(), |_, found| Ok(found))

@@ -27,6 +27,8 @@ pub struct Config {
     momentum: f32,
     #[serde(default = "crate::functions::fp32")]
     precision: String,
+    #[serde(default)]
+    notices: bool,
 }
 
 fn paper_momentum() -> f32 {
@@ -55,6 +57,7 @@ pub struct Session {
     trainer: Trainer,
     dataset: Arc<Dataset>,
     seed: u64,
+    link: Option<String>,
     /// Kept between segments, so that the images of the next one are decoded meanwhile.
     loader: Option<(Position, Loader)>,
 }
@@ -65,7 +68,7 @@ impl Session {
     /// # Errors
     /// `ERR_USAGE`, `ERR_SHAPE` or `ERR_DEVICE`, naming what does not fit.
     pub fn new(config: Config, dataset: Arc<Dataset>) -> Result<Self> {
-        let Config { network, devices, threads, batch, seed, momentum, precision } = config;
+        let Config { network, devices, threads, batch, seed, momentum, precision, notices } = config;
         let info = dataset.info();
         if info.classes.len() != network.classes {
             return Err(Error::usage(format!(
@@ -86,9 +89,16 @@ impl Session {
         let statistics = dataset.statistics();
         let images =
             ImageStatistics { mean: &statistics.mean, deviations: statistics.stdevs, components: statistics.vectors };
-        let backend = devices::Request { names: &devices, threads, precision: precision.parse()? }.open()?;
+        let request = devices::Request { names: &devices, threads, precision: precision.parse()?, notices };
+        let backend = request.open()?;
+        let link = backend.link();
         let trainer = Trainer::new(TrainerConfig { network, batch, seed, momentum }, images, backend)?;
-        Ok(Self { trainer, dataset, seed, loader: None })
+        Ok(Self { trainer, dataset, seed, link, loader: None })
+    }
+
+    /// How data gets from one device to another, where there is something to tell.
+    pub fn link(&self) -> Option<&str> {
+        self.link.as_deref()
     }
 
     /// Trains on the minibatches of `segment`.

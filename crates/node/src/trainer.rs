@@ -32,6 +32,7 @@ pub struct NativeTensor {
 pub struct NativeTrainer {
     task: Arc<Task>,
     session: Slot,
+    link: Option<String>,
 }
 
 /// The session; `None` once it has been disposed of, or after a panic, whose message is kept.
@@ -45,7 +46,8 @@ enum State {
 
 #[napi]
 impl NativeTrainer {
-    /// Opens devices, plans and initialises a network. `config`: `{ network, devices, threads?, batch, seed, momentum?, precision? }`.
+    /// Opens devices, plans and initialises a network. `config`: `{ network, devices, threads?, batch, seed, momentum?, precision?,
+    /// notices? }`.
     #[napi(ts_return_type = "Promise<NativeTrainer>")]
     pub fn create<'env>(env: &'env Env, config: String, dataset: &NativeDataset) -> napi::Result<Object<'env>> {
         let js = |e: Error| to_js(*env, &e);
@@ -55,9 +57,16 @@ impl NativeTrainer {
         let itself = task.clone();
         let work = move |_: &AtomicBool| {
             let session = Box::new(Session::new(config, dataset)?);
-            Ok(Self { task: itself, session: Arc::new(Mutex::new(State::Ready(session))) })
+            let link = session.link().map(str::to_owned);
+            Ok(Self { task: itself, session: Arc::new(Mutex::new(State::Ready(session))), link })
         };
         task.submit(env, work, |_, trainer| Ok(trainer))
+    }
+
+    /// How data gets from one device to another, and how fast, in words; null where there is nothing to tell.
+    #[napi(getter)]
+    pub fn link(&self) -> Option<String> {
+        self.link.clone()
     }
 
     /// Trains on a segment of an epoch: `{ epoch, batch, step, steps, rates, colourNoise, augment }`. Resolves to `{ steps, samples, loss, top1Error, top5Error,

@@ -1,98 +1,34 @@
 //! Runs the blocks of a launch. Every thread of a block is a fiber on a stack of its own; it runs until it waits at a barrier, for its warp,
-//! or is done. Nothing here preempts: a thread that spins on another one hangs.
+//! or is done. Nothing here preempts: a thread that spins on another one is stopped by the watchdog.
 
-use super::{check::Check, memory::POISON};
-use alexnode_core::rng::sample_order;
-use corosensei::{Coroutine, CoroutineResult, Yielder, stack::DefaultStack};
+use super::{
+    check::Check,
+    failure::Failure,
+    fault::{self, Cause, End, Trap},
+    memory::POISON,
+    order::Order,
+    runtime::{Combine, Context, Place, RUNTIME, Run},
+    site,
+    stack::{self, FiberStack, Stacks},
+    watchdog::Pulse,
+};
+use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     ffi::c_void,
+    io,
+    ops::Range,
     ptr,
+    sync::{Arc, atomic::Ordering},
 };
 
-/// Bytes of a fiber's stack. Kernels keep little there: on a device it would spill.
-const STACK: usize = 64 * 1024;
 /// Shared memory that a block may use without asking for more.
 const SHARED: usize = 48 * 1024;
 /// Threads of a warp.
 const WARP: usize = 32;
 /// The most threads of a block.
 pub const MAX_THREADS: u32 = 1024;
-
-/// Twin of `emulator::Combine` in `emulator.h`.
-type Combine = unsafe extern "C" fn(operands: *const *mut c_void, mask: u32);
-
-/// Twin of `emulator::Runtime` in `emulator.h`.
-#[repr(C)]
-pub struct Runtime {
-    barrier: unsafe extern "C" fn(*mut Context, u32),
-    shared: unsafe extern "C" fn(*mut Context, usize, u32) -> *mut c_void,
-    warp: unsafe extern "C" fn(*mut Context, u32, u32, *mut c_void, Combine),
-    copy_async: unsafe extern "C" fn(*mut Context, *mut c_void, *const c_void, u32, u32),
-    commit_async: unsafe extern "C" fn(*mut Context),
-    wait_async: unsafe extern "C" fn(*mut Context, u32),
-    access: unsafe extern "C" fn(*mut Context, *const c_void, u32, u32, *const c_void),
-}
-
-static RUNTIME: Runtime = Runtime { barrier, shared, warp, copy_async, commit_async, wait_async, access };
-
-/// Twin of `emulator::Context` in `emulator.h`: what the running fiber sees.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Context {
-    thread: [u32; 3],
-    block: [u32; 3],
-    threads: [u32; 3],
-    blocks: [u32; 3],
-    runtime: *const Runtime,
-}
-
-/// How an entry is called: `EMULATED_ENTRY` in `emulator.h`.
-pub type Run = unsafe extern "C" fn(*mut Context, *const *mut c_void);
-
-/// In which order threads and blocks run. The results of a correct kernel do not depend on it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// From the first to the last.
-    #[default]
-    Forward,
-    /// From the last to the first.
-    Reverse,
-    /// Another one for every block, from a seed.
-    Random(u64),
-}
-
-impl Order {
-    /// The order of `n` things, of which there are many: `which` tells them apart.
-    fn of(self, n: usize, which: usize) -> Vec<u32> {
-        match self {
-            Self::Forward => (0..n as u32).collect(),
-            Self::Reverse => (0..n as u32).rev().collect(),
-            Self::Random(seed) => sample_order(seed, which as u32, n),
-        }
-    }
-    /// The place of block `i` of `n` in the grid.
-    pub fn block(self, i: usize, n: usize) -> usize {
-        match self {
-            Self::Forward => i,
-            Self::Reverse => n - 1 - i,
-            // A stride that is prime to any count of blocks below it visits each once.
-            Self::Random(seed) => (seed as usize % n + i.wrapping_mul(stride(n))) % n,
-        }
-    }
-}
-
-/// A step that visits all of `n` places: prime to `n`, and far from 1.
-fn stride(n: usize) -> usize {
-    let gcd = |mut a: usize, mut b: usize| {
-        while b != 0 {
-            (a, b) = (b, a % b);
-        }
-        a
-    };
-    (n * 2 / 5 + 1..).find(|s| gcd(*s, n) == 1).unwrap_or(1)
-}
 
 /// When an asynchronous copy happens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,12 +41,16 @@ pub enum Asynchronous {
 }
 
 /// A launch, as every block sees it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Job<'a> {
     /// For messages.
     pub entry: &'a str,
+    /// The place of the device among those of the driver.
+    pub device: usize,
     /// The code.
     pub run: Run,
+    /// Where the library lies that it belongs to.
+    pub image: Range<usize>,
     /// Pointers to the arguments.
     pub arguments: &'a [usize],
     /// Blocks in x, y and z.
@@ -130,13 +70,19 @@ impl Job<'_> {
     }
 }
 
+/// Where block `index` lies in a grid.
+pub fn coordinates(index: usize, grid: [u32; 3]) -> [u32; 3] {
+    let [x, y, _] = grid.map(|n| n as usize);
+    [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32]
+}
+
 /// What a fiber waits for.
 #[derive(Clone, Copy)]
 enum Wait {
-    /// All threads of the block, at this line.
-    Barrier(u32),
-    /// The lanes of `mask`, at this line.
-    Warp { mask: u32, line: u32, operands: *mut c_void, combine: Combine },
+    /// All threads of the block.
+    Barrier(Place),
+    /// The lanes of `mask`.
+    Warp { mask: u32, place: Place, operands: *mut c_void, combine: Combine },
     /// Nothing: the block has failed.
     Failed,
 }
@@ -148,15 +94,37 @@ enum State {
     Done,
 }
 
-type Fiber = Coroutine<(), Wait, (), DefaultStack>;
+/// A thread that has begun.
+struct Fiber {
+    coroutine: Coroutine<(), Wait, End, FiberStack>,
+    /// The bytes of its stack.
+    stack: Range<usize>,
+}
+
+impl Fiber {
+    /// The stack of a fiber that will not be resumed.
+    fn abandon(mut self) -> FiberStack {
+        // SAFETY: the stack holds numbers and pointers of a kernel, nothing that a destructor would have to see.
+        unsafe { self.coroutine.force_reset() };
+        self.coroutine.into_stack()
+    }
+}
 
 /// A copy that has been asked for.
 #[derive(Clone, Copy)]
-struct AsyncCopy {
-    to: usize,
-    from: usize,
-    bytes: usize,
-    valid: usize,
+pub struct AsyncCopy {
+    /// First byte of the target.
+    pub to: usize,
+    /// First byte of the source.
+    pub from: usize,
+    /// Bytes of the target.
+    pub bytes: usize,
+    /// Bytes of the source; the rest of the target becomes 0.
+    pub valid: usize,
+    /// Who asked for it.
+    pub site: usize,
+    /// Whether it has happened.
+    pub done: bool,
 }
 
 /// The asynchronous copies of a thread: closed groups, then the open one.
@@ -168,22 +136,27 @@ struct Groups {
 
 /// Runs blocks, one after the other, on the calling thread.
 // `Context` comes first: the callbacks get its address and mean the whole. Fibers and scheduler take turns on one thread and see the same
-// worker, so everything that changes is in a cell, and no borrow is held while a fiber runs.
+// worker, so everything that changes is in a cell, and no borrow is held while a fiber runs or where it may fail.
 #[repr(C)]
 pub struct Worker {
     context: Cell<Context>,
     asynchronous: Cell<Asynchronous>,
     running: Cell<usize>,
+    /// The site of an asynchronous copy that happens right now.
+    copying: Cell<Option<usize>>,
+    /// Whether the running fiber does what its warp asked for together: it may look at the operands of the others.
+    combining: Cell<bool>,
     fibers: RefCell<Vec<Option<Fiber>>>,
     yielders: RefCell<Vec<*const Yielder<(), Wait>>>,
     states: RefCell<Vec<State>>,
     copies: RefCell<Vec<Groups>>,
-    stacks: RefCell<Vec<DefaultStack>>,
-    /// Shared memory, its bytes in use, and what lies where: line of the declaration, offset.
+    stacks: RefCell<Stacks>,
+    /// Shared memory, its bytes in use, and what lies where: the declaration, its offset.
     memory: *mut u8,
     used: Cell<usize>,
-    places: RefCell<Vec<(u32, usize)>>,
-    failure: RefCell<Option<String>>,
+    places: RefCell<Vec<(Place, usize)>>,
+    failure: RefCell<Option<Failure>>,
+    pulse: Arc<Pulse>,
     /// The checker, in the checking flavour.
     check: Option<RefCell<Check>>,
 }
@@ -192,34 +165,48 @@ pub struct Worker {
 unsafe impl Send for Worker {}
 
 impl Worker {
-    /// A worker without stacks: they come with the first threads that wait.
-    pub fn new(check: Option<Check>) -> Self {
-        let context = Context { thread: [0; 3], block: [0; 3], threads: [1; 3], blocks: [1; 3], runtime: &RUNTIME };
+    /// A worker, which `check` looks after where it looks at `devices` devices.
+    ///
+    /// # Errors
+    /// Where the system refuses addresses for stacks.
+    pub fn new(check_devices: Option<usize>, pulse: Arc<Pulse>) -> io::Result<Self> {
+        let context = Context {
+            thread: [0; 3],
+            block: [0; 3],
+            threads: [1; 3],
+            blocks: [1; 3],
+            runtime: &RUNTIME,
+            stack: [0; 2],
+        };
         let memory: Box<[u128]> = vec![0; SHARED / size_of::<u128>()].into();
-        Self {
+        let memory: *mut u8 = Box::into_raw(memory).cast();
+        let shared = memory as usize..memory as usize + SHARED;
+        Ok(Self {
             context: Cell::new(context),
             asynchronous: Cell::default(),
             running: Cell::new(0),
+            copying: Cell::new(None),
+            combining: Cell::new(false),
             fibers: RefCell::default(),
             yielders: RefCell::default(),
             states: RefCell::default(),
             copies: RefCell::default(),
-            stacks: RefCell::default(),
-            memory: Box::into_raw(memory).cast(),
+            stacks: RefCell::new(Stacks::new(MAX_THREADS as usize)?),
+            memory,
             used: Cell::new(0),
             places: RefCell::default(),
             failure: RefCell::default(),
-            check: check.map(RefCell::new),
-        }
+            pulse,
+            check: check_devices.map(|devices| RefCell::new(Check::new(devices, shared))),
+        })
     }
 
     /// Runs block number `index` of `job`.
     ///
     /// # Errors
     /// What went wrong, with block and thread.
-    pub fn block(&self, job: &Job<'_>, index: usize) -> Result<(), String> {
-        let (n, [gx, gy, _]) = (job.threads as usize, job.grid.map(|n| n as usize));
-        let block = [(index % gx) as u32, (index / gx % gy) as u32, (index / gx / gy) as u32];
+    pub fn block(&self, job: &Job<'_>, index: usize) -> Result<(), Failure> {
+        let (n, block) = (job.threads as usize, coordinates(index, job.grid));
         self.context.set(Context { block, threads: [job.threads, 1, 1], blocks: job.grid, ..self.context.get() });
         self.asynchronous.set(job.asynchronous);
         self.used.set(0);
@@ -231,22 +218,27 @@ impl Worker {
         copies.clear();
         copies.resize_with(n, Groups::default);
         drop(copies);
-        self.checked(Check::begin_block);
+        self.checked(|check| check.begin_block(n));
+        fault::prepare();
+        let running = self.pulse.block();
         let outcome = self.schedule(job, &job.order.of(n, index));
+        drop(running);
         // Fibers that are still waiting hold nothing that needs to be dropped: their stacks serve again.
         let left: Vec<Fiber> = self.fibers.borrow_mut().iter_mut().filter_map(Option::take).collect();
-        self.stacks.borrow_mut().extend(left.into_iter().map(abandon));
-        outcome.map_err(|what| format!("{}: block {block:?}: {what}", job.entry))
+        left.into_iter().for_each(|fiber| self.stacks.borrow_mut().give(fiber.abandon()));
+        self.combining.set(false);
+        self.copying.set(None);
+        outcome.map_err(|failure| failure.context(format!("{}: block {block:?}", job.entry)))
     }
 
     /// Tells the checker something, where there is one.
-    fn checked(&self, tell: impl FnOnce(&mut Check)) {
+    pub fn checked(&self, tell: impl FnOnce(&mut Check)) {
         if let Some(check) = &self.check {
             tell(&mut check.borrow_mut());
         }
     }
 
-    fn schedule(&self, job: &Job<'_>, order: &[u32]) -> Result<(), String> {
+    fn schedule(&self, job: &Job<'_>, order: &[u32]) -> Result<(), Failure> {
         loop {
             let mut ran = false;
             for thread in order.iter().map(|t| *t as usize) {
@@ -263,108 +255,127 @@ impl Worker {
     }
 
     /// Runs `thread` until it waits or is done.
-    fn resume(&self, job: &Job<'_>, thread: usize) -> Result<(), String> {
+    fn resume(&self, job: &Job<'_>, thread: usize) -> Result<(), Failure> {
         let known = self.fibers.borrow_mut()[thread].take();
         let mut fiber = match known {
             Some(fiber) => fiber,
             None => self.start(job, thread)?,
         };
         self.running.set(thread);
-        self.context.set(Context { thread: [thread as u32, 0, 0], ..self.context.get() });
-        let result = fiber.resume(());
+        let (stack, image) = (&fiber.stack, &job.image);
+        let stack = [stack.start, stack.end];
+        self.context.set(Context { thread: [thread as u32, 0, 0], stack, ..self.context.get() });
+        let (handler, coroutine) = (fiber.coroutine.trap_handler(), &mut fiber.coroutine);
+        let (result, trap) = fault::guarded(handler, self.pulse.stop(), image, || coroutine.resume(()));
         if let Some(failure) = self.failure.borrow_mut().take() {
-            self.stacks.borrow_mut().push(abandon(fiber));
-            return Err(format!("thread {thread}: {failure}"));
+            self.stacks.borrow_mut().give(fiber.abandon());
+            return Err(failure.context(format!("thread {thread}")));
         }
         match result {
-            CoroutineResult::Return(()) => {
+            CoroutineResult::Return(end) => {
                 self.states.borrow_mut()[thread] = State::Done;
-                self.stacks.borrow_mut().push(fiber.into_stack());
+                self.stacks.borrow_mut().give(fiber.coroutine.into_stack());
+                if let (End::Trapped, Some(trap)) = (end, trap) {
+                    return Err(self.trapped(trap).context(format!("thread {thread}")));
+                }
             }
             CoroutineResult::Yield(wait) => {
                 self.states.borrow_mut()[thread] = State::Waiting(wait);
                 self.fibers.borrow_mut()[thread] = Some(fiber);
-                if let Wait::Warp { mask, line, combine, .. } = wait {
-                    self.meet(thread / WARP, mask, line, combine)?;
-                }
             }
         }
         Ok(())
     }
 
-    fn start(&self, job: &Job<'_>, thread: usize) -> Result<Fiber, String> {
-        let stack = match self.stacks.borrow_mut().pop() {
-            Some(stack) => stack,
-            None => DefaultStack::new(STACK).map_err(|e| format!("no memory for the stack of a thread: {e}"))?,
-        };
+    fn start(&self, job: &Job<'_>, thread: usize) -> Result<Fiber, Failure> {
+        let stack = self.stacks.borrow_mut().take();
+        let stack = stack.map_err(|e| Failure::new(format!("no memory for the stack of thread {thread}: {e}")))?;
         let (run, arguments, worker) = (job.run, job.arguments.as_ptr() as usize, ptr::from_ref(self) as usize);
-        Ok(Coroutine::with_stack(stack, move |yielder: &Yielder<(), Wait>, ()| {
+        let range = stack.range();
+        let coroutine = Coroutine::with_stack(stack, move |yielder: &Yielder<(), Wait>, ()| {
             // SAFETY: the worker outlives its fibers and is not moved while a block runs.
             let worker = unsafe { &*(worker as *const Worker) };
             worker.yielders.borrow_mut()[thread] = yielder;
             // SAFETY: entry and arguments belong to the launch, whose signature was compared with theirs.
             unsafe { run(worker.context.as_ptr(), arguments as *const *mut c_void) };
-        }))
+            End::Returned
+        });
+        Ok(Fiber { coroutine, stack: range })
     }
 
-    /// Where all lanes of `mask` have come to the same operation: combines what they left, and lets them go on.
-    fn meet(&self, warp: usize, mask: u32, line: u32, combine: Combine) -> Result<(), String> {
-        let mut states = self.states.borrow_mut();
-        let mut operands = [ptr::null_mut(); WARP];
-        let lanes = || (0..WARP).filter(|lane| mask >> lane & 1 == 1);
-        for lane in lanes() {
-            match states.get(warp * WARP + lane) {
-                Some(State::Waiting(Wait::Warp { mask: other, line: there, operands: left, .. })) => {
-                    if (*other, *there) != (mask, line) {
-                        return Err(format!(
-                            "lanes of one warp wait for each other at line {line} (mask {mask:#x}) and line {there} (mask {other:#x})"
-                        ));
-                    }
-                    operands[lane] = *left;
-                }
-                // It may still come; if it never does, `release` finds that nobody can go on.
-                _ => return Ok(()),
+    /// What a fiber was stopped for.
+    fn trapped(&self, trap: Trap) -> Failure {
+        let place = self.copying.get().map_or_else(|| site::at(trap.at), site::of_call);
+        match trap.cause {
+            Cause::Address(address) if self.stacks.borrow().hold(address) => full(&place),
+            Cause::Address(address) => Failure::new(format!("{place}: touches what nobody may touch"))
+                .at(address)
+                .hint("compare the index with the size of the buffer; the checking flavour says more"),
+            Cause::Division => {
+                Failure::new(format!("{place}: divides a whole number by zero")).hint("look at what it divides by")
             }
+            Cause::Instruction => {
+                Failure::new(format!("{place}: undefined behaviour that the compiler relied on not to happen"))
+                    .hint("the checking flavour says more")
+            }
+            Cause::Endless => endless(&place),
         }
-        // SAFETY: every operand points to the stack of a fiber that waits, and has the type that this operation left there.
-        unsafe { combine(operands.as_ptr(), mask) };
-        for lane in lanes() {
-            states[warp * WARP + lane] = State::Ready;
-        }
-        self.checked(|check| check.warp_met(warp, mask));
-        Ok(())
     }
 
     /// Nobody can run: all are done (false), or all wait at one barrier and go on (true).
-    fn release(&self) -> Result<bool, String> {
+    fn release(&self) -> Result<bool, Failure> {
         let mut states = self.states.borrow_mut();
-        let live = states.iter().filter(|s| !matches!(s, State::Done)).count();
-        if live == 0 {
+        if states.iter().all(|state| matches!(state, State::Done)) {
             return Ok(false);
         }
-        let mut lines: BTreeMap<u32, usize> = BTreeMap::new();
-        for state in states.iter() {
-            if let State::Waiting(Wait::Barrier(line) | Wait::Warp { line, .. }) = state {
-                *lines.entry(*line).or_default() += 1;
-            }
-        }
-        let at_barrier = states.iter().all(|s| matches!(s, State::Waiting(Wait::Barrier(_))));
-        if lines.len() > 1 || !at_barrier {
-            let places: Vec<String> = lines.iter().map(|(line, count)| format!("{count} at line {line}")).collect();
-            let (all, ended) = (states.len(), states.len() - live);
-            return Err(format!(
-                "deadlock: {live} of {all} threads wait for each other in different places ({}; {ended} have ended)",
-                places.join(", ")
-            ));
+        let State::Waiting(Wait::Barrier(first)) = states[0] else { return Err(deadlock(&states)) };
+        if !states.iter().all(|state| matches!(state, State::Waiting(Wait::Barrier(place)) if *place == first)) {
+            return Err(deadlock(&states));
         }
         states.fill(State::Ready);
+        drop(states);
         self.checked(Check::barrier);
         Ok(true)
     }
+}
 
+/// Threads that wait for others which do not come.
+fn deadlock(states: &[State]) -> Failure {
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for state in states {
+        let place = match state {
+            State::Waiting(Wait::Barrier(place)) => format!("wait at the barrier {place}"),
+            State::Waiting(Wait::Warp { place, mask, .. }) => {
+                format!("wait for the lanes {mask:#x} of their warp at {place}")
+            }
+            State::Waiting(Wait::Failed) | State::Ready | State::Done => "have ended".to_owned(),
+        };
+        *places.entry(place).or_default() += 1;
+    }
+    let places: Vec<String> = places.iter().map(|(place, count)| format!("{count} {place}")).collect();
+    let what = format!("deadlock: of {} threads {}", states.len(), places.join(", "));
+    Failure::new(what).hint(
+        "let every thread of the block come to the same barrier, every lane of a mask to the same collective, and none end before",
+    )
+}
+
+fn full(place: &str) -> Failure {
+    Failure::new(format!("{place}: the {} KiB of the thread's stack are full", stack::KERNEL / 1024)).hint(
+        "keep less in local variables and arrays, and end every recursion: a device would be slow with so much, too",
+    )
+}
+
+fn endless(place: &str) -> Failure {
+    Failure::new(format!("{place}: does not end: the block has run longer than its limit")).hint(
+        "look for a loop that does not end, or a thread that spins on another one: threads change only where they wait for each other",
+    )
+}
+
+/// What kernels ask for, on the fiber that asks.
+impl Worker {
     /// Ends the running fiber with a failure; it is never resumed.
-    fn fail(&self, what: String) {
-        *self.failure.borrow_mut() = Some(what);
+    fn fail(&self, failure: Failure) {
+        *self.failure.borrow_mut() = Some(failure);
         self.suspend(Wait::Failed);
     }
 
@@ -374,46 +385,158 @@ impl Worker {
         unsafe { (*yielder).suspend(wait) };
     }
 
-    /// The memory of the declaration at `line`: the same for every thread of the block.
-    fn shared(&self, bytes: usize, line: u32) -> *mut c_void {
-        let known = self.places.borrow().iter().find(|(l, _)| *l == line).map(|(_, offset)| *offset);
+    /// Begins what a kernel asks for. Fails where the block has run for too long, or there is too little room for it.
+    fn begin(&self, place: impl Fn() -> String) {
+        if stack::is_full(self.context.get().stack[0]) {
+            self.fail(full(&place()));
+        }
+        if self.pulse.stop().load(Ordering::Relaxed) {
+            self.fail(endless(&place()));
+        }
+    }
+
+    /// What the compiler's instrumentation found.
+    pub fn report(&self, what: &str, place: Place) {
+        self.fail(Failure::new(format!("{place}: {what}")).hint(
+            "the language does not say what happens then, and a device does something else than a processor: look at the operands before",
+        ));
+    }
+
+    /// Waits for all threads of the block.
+    pub fn barrier(&self, place: Place) {
+        self.begin(|| place.to_string());
+        self.suspend(Wait::Barrier(place));
+    }
+
+    /// Waits for the lanes of `mask`; the last one combines what they left.
+    pub fn warp(&self, mask: u32, place: Place, own: *mut c_void, combine: Combine) {
+        self.begin(|| place.to_string());
+        let (warp, lane) = (self.running.get() / WARP, self.running.get() % WARP);
+        if mask >> lane & 1 == 0 {
+            let what = format!("{place}: the mask {mask:#x} does not name lane {lane}, which calls");
+            self.fail(Failure::new(what).hint("name all lanes that come here, and only those"));
+        }
+        let lanes = || {
+            (0..WARP).filter(|other| *other != lane && mask >> other & 1 == 1).map(|other| (other, warp * WARP + other))
+        };
+        let (mut operands, mut all, mut stranger) = ([ptr::null_mut(); WARP], true, None);
+        operands[lane] = own;
+        for (lane, thread) in lanes() {
+            match self.states.borrow().get(thread) {
+                Some(State::Waiting(Wait::Warp { mask: other, place: there, operands: left, combine: what })) => {
+                    if (*other, *there) != (mask, place) || !ptr::fn_addr_eq(*what, combine) {
+                        stranger = Some((thread, *other, *there));
+                    }
+                    operands[lane] = *left;
+                }
+                // It may still come; if it never does, `release` finds that nobody can go on.
+                _ => all = false,
+            }
+        }
+        if let Some((thread, other, there)) = stranger {
+            let what = format!(
+                "{place}: waits for the lanes {mask:#x} of its warp, of which thread {thread} waits at {there} for {other:#x}"
+            );
+            self.fail(Failure::new(what).hint("all lanes of a mask come to the same collective with the same mask"));
+        }
+        if !all {
+            self.suspend(Wait::Warp { mask, place, operands: own, combine });
+            return;
+        }
+        self.combining.set(true);
+        // SAFETY: every operand points to the stack of a fiber that waits, or of this one, and has the type that this operation left there.
+        unsafe { combine(operands.as_ptr(), mask) };
+        self.combining.set(false);
+        for (_, thread) in lanes() {
+            self.states.borrow_mut()[thread] = State::Ready;
+        }
+        self.checked(|check| check.meet(warp, mask));
+    }
+
+    /// The memory of the declaration at `place`: the same for every thread of the block.
+    pub fn shared(&self, bytes: usize, place: Place) -> *mut c_void {
+        self.begin(|| place.to_string());
+        let known = self.places.borrow().iter().find(|(p, _)| *p == place).map(|(_, offset)| *offset);
         let offset = known.unwrap_or_else(|| {
             let (offset, size) = (self.used.get(), bytes.next_multiple_of(16));
             if offset + size > SHARED {
-                self.fail(format!("line {line}: {} bytes of shared memory, a block has {SHARED}", offset + size));
+                let what = format!("{place}: {} bytes of shared memory, a block has {SHARED}", offset + size);
+                self.fail(Failure::new(what).hint("use smaller tiles"));
             }
             self.used.set(offset + size);
-            self.places.borrow_mut().push((line, offset));
+            self.places.borrow_mut().push((place, offset));
             // SAFETY: inside the worker's shared memory (checked above).
             unsafe { ptr::write_bytes(self.memory.add(offset), POISON, size) };
-            self.checked(|check| check.shared(self.memory as usize + offset, bytes));
+            self.checked(|check| check.declared(self.memory as usize + offset, bytes, place));
             offset
         });
         self.memory.wrapping_add(offset).cast()
     }
 
-    fn copy_async(&self, copy: AsyncCopy) {
-        match self.asynchronous.get() {
-            Asynchronous::Eager => perform(&copy),
-            Asynchronous::Late => {
-                self.checked(|check| check.pending(copy.to, copy.bytes));
-                self.copies.borrow_mut()[self.running.get()].open.push(copy);
-            }
+    /// Asks for an asynchronous copy.
+    pub fn copy_async(&self, mut copy: AsyncCopy) {
+        self.begin(|| site::of_call(copy.site));
+        self.look_at_copy(&copy, false);
+        if self.asynchronous.get() == Asynchronous::Eager {
+            self.perform(&copy);
+            copy.done = true;
         }
+        self.copies.borrow_mut()[self.running.get()].open.push(copy);
     }
 
-    fn commit_async(&self) {
+    /// Closes the open group of copies.
+    pub fn commit_async(&self) {
         let groups = &mut self.copies.borrow_mut()[self.running.get()];
         let closed = std::mem::take(&mut groups.open);
         groups.closed.push(closed);
     }
 
-    fn wait_async(&self, pending: usize) {
-        let groups = &mut self.copies.borrow_mut()[self.running.get()].closed;
+    /// Waits until no more than `pending` groups are under way.
+    pub fn wait_async(&self, pending: usize) {
+        let mut copies = self.copies.borrow_mut();
+        let groups = &mut copies[self.running.get()].closed;
         let done = groups.len().saturating_sub(pending);
-        for copy in groups.drain(..done).flatten() {
-            perform(&copy);
-            self.checked(|check| check.arrived(copy.to, copy.bytes));
+        let arrived: Vec<AsyncCopy> = groups.drain(..done).flatten().collect();
+        drop(copies);
+        for copy in arrived {
+            self.look_at_copy(&copy, true);
+            if !copy.done {
+                self.perform(&copy);
+            }
+        }
+    }
+
+    fn perform(&self, copy: &AsyncCopy) {
+        self.copying.set(Some(copy.site));
+        // SAFETY: as safe as the kernel's own access would be: the addresses are the kernel's.
+        unsafe {
+            ptr::copy_nonoverlapping(copy.from as *const u8, copy.to as *mut u8, copy.valid);
+            ptr::write_bytes((copy.to + copy.valid) as *mut u8, 0, copy.bytes - copy.valid);
+        }
+        self.copying.set(None);
+    }
+
+    fn look_at_copy(&self, copy: &AsyncCopy, arrived: bool) {
+        let Some(check) = &self.check else { return };
+        let found = check.borrow_mut().copy_async(copy, self.running.get(), arrived);
+        if let Err(failure) = found {
+            self.fail(failure);
+        }
+    }
+
+    /// The checking flavour is about to touch memory that is not on its own stack.
+    pub fn access(&self, address: usize, bytes: usize, kind: u32, site: usize) {
+        self.begin(|| site::of_call(site));
+        let Some(check) = &self.check else { return };
+        let found = if self.stacks.borrow().hold(address) {
+            let what = || format!("{}: touches a local variable of another thread", site::of_call(site));
+            let hint = "share through SHARED memory, or by a collective";
+            if self.combining.get() { Ok(()) } else { Err(Failure::new(what()).hint(hint)) }
+        } else {
+            check.borrow_mut().access(address, bytes, kind, self.running.get(), site)
+        };
+        if let Err(failure) = found {
+            self.fail(failure);
         }
     }
 }
@@ -423,76 +546,5 @@ impl Drop for Worker {
         let words = ptr::slice_from_raw_parts_mut(self.memory.cast::<u128>(), SHARED / size_of::<u128>());
         // SAFETY: made by `Box::into_raw` with this length.
         drop(unsafe { Box::from_raw(words) });
-    }
-}
-
-/// The stack of a fiber that will not be resumed.
-fn abandon(mut fiber: Fiber) -> DefaultStack {
-    // SAFETY: the stack holds numbers and pointers of a kernel, nothing that a destructor would have to see.
-    unsafe { fiber.force_reset() };
-    fiber.into_stack()
-}
-
-fn perform(copy: &AsyncCopy) {
-    // SAFETY: as safe as the kernel's own access would be: the addresses are the kernel's.
-    unsafe {
-        ptr::copy_nonoverlapping(copy.from as *const u8, copy.to as *mut u8, copy.valid);
-        ptr::write_bytes((copy.to + copy.valid) as *mut u8, 0, copy.bytes - copy.valid);
-    }
-}
-
-/// The worker whose context this is.
-///
-/// # Safety
-/// `context` must be the one that `Worker::start` handed to the entry.
-unsafe fn worker<'a>(context: *mut Context) -> &'a Worker {
-    // SAFETY: `Context` is the first field of a `#[repr(C)]` worker (the caller's promise).
-    unsafe { &*context.cast::<Worker>() }
-}
-
-unsafe extern "C" fn barrier(context: *mut Context, line: u32) {
-    // SAFETY: called by the running fiber with the context it was started with.
-    unsafe { worker(context) }.suspend(Wait::Barrier(line));
-}
-
-unsafe extern "C" fn shared(context: *mut Context, bytes: usize, line: u32) -> *mut c_void {
-    // SAFETY: as in `barrier`.
-    unsafe { worker(context) }.shared(bytes, line)
-}
-
-unsafe extern "C" fn warp(context: *mut Context, mask: u32, line: u32, operands: *mut c_void, combine: Combine) {
-    // SAFETY: as in `barrier`.
-    let worker = unsafe { worker(context) };
-    if mask >> (worker.running.get() % WARP) & 1 == 0 {
-        worker.fail(format!("line {line}: the mask {mask:#x} does not name the lane that calls"));
-    }
-    worker.suspend(Wait::Warp { mask, line, operands, combine });
-}
-
-unsafe extern "C" fn copy_async(context: *mut Context, to: *mut c_void, from: *const c_void, bytes: u32, valid: u32) {
-    // SAFETY: as in `barrier`.
-    let worker = unsafe { worker(context) };
-    let copy = AsyncCopy { to: to as usize, from: from as usize, bytes: bytes as usize, valid: valid as usize };
-    worker.copy_async(copy);
-}
-
-unsafe extern "C" fn commit_async(context: *mut Context) {
-    // SAFETY: as in `barrier`.
-    unsafe { worker(context) }.commit_async();
-}
-
-unsafe extern "C" fn wait_async(context: *mut Context, pending: u32) {
-    // SAFETY: as in `barrier`.
-    unsafe { worker(context) }.wait_async(pending as usize);
-}
-
-unsafe extern "C" fn access(context: *mut Context, address: *const c_void, bytes: u32, kind: u32, site: *const c_void) {
-    // SAFETY: as in `barrier`.
-    let worker = unsafe { worker(context) };
-    let Some(check) = &worker.check else { return };
-    let (thread, block) = (worker.running.get(), worker.context.get().block);
-    let found = check.borrow_mut().access(address as usize, bytes as usize, kind, thread, block, site as usize);
-    if let Err(what) = found {
-        worker.fail(what);
     }
 }

@@ -1,12 +1,13 @@
 //! Kernels as shared libraries: the shim in front, the source, a line per entry behind it, and the host's C++ compiler.
 
-use super::{Flavour, block::Run};
+use super::{Flavour, runtime::Run};
 use crate::{cache::Cache, program};
 use alexnode_core::{Error, Result};
 use libloading::Library;
 use std::{collections::HashMap, ffi::OsString, fs, path::Path, process::Command};
 
 const SHIM: &str = include_str!("../../../../cuda/emulator/emulator.h");
+const CHECK: &str = include_str!("../../../../cuda/emulator/check.h");
 
 /// The host's C++ compiler.
 #[derive(Clone, Debug)]
@@ -49,6 +50,7 @@ impl Compiler {
             .args(["-shared", "-fPIC", "-o"])
             .arg(path)
             .arg(&file)
+            .args(["-lm", "-lc", "-lgcc"])
             .output()
             .map_err(|e| failed(e.to_string()))?;
         if output.status.success() {
@@ -68,12 +70,13 @@ fn options(flavour: Flavour) -> Vec<String> {
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") { "-march=x86-64-v3" } else { "" };
     #[cfg(not(target_arch = "x86_64"))]
     let machine = "";
-    let common = "-std=c++20 -x c++ -fvisibility=hidden -fno-exceptions -fno-math-errno -Wno-unknown-pragmas";
+    let common = "-std=c++20 -x c++ -g1 -gdwarf-4 -fvisibility=hidden -fno-exceptions -fno-math-errno -fstack-clash-protection -Wno-unknown-pragmas";
     let own = match flavour {
         Flavour::Fast => "-O3",
-        // Instrumented, without a sanitizer's library: the shim receives the calls. Traps for what the instrumentation does not see.
+        // Instrumented, without the libraries of the sanitizers: check.h receives the calls.
         Flavour::Check => {
-            "-O1 -g -fsanitize=thread -fsanitize=bounds-strict,shift,integer-divide-by-zero -fsanitize-undefined-trap-on-error -DEMULATED_CHECK"
+            "-O1 -DEMULATED_CHECK -nodefaultlibs -fsanitize=thread -fno-sanitize-recover=all \
+             -fsanitize=bounds-strict,alignment,shift,integer-divide-by-zero,signed-integer-overflow"
         }
     };
     [common, machine, own].iter().flat_map(|part| part.split_whitespace()).map(str::to_owned).collect()
@@ -84,6 +87,8 @@ fn options(flavour: Flavour) -> Vec<String> {
 pub struct Entry {
     /// The code.
     pub run: Run,
+    /// Where the library lies that it belongs to.
+    pub image: (usize, usize),
     /// Arguments, the parameters among them.
     pub arguments: u32,
     /// Bytes of the parameters.
@@ -105,7 +110,10 @@ impl Kernels {
     pub fn build(compiler: &Compiler, cache: &Cache, text: &str, defines: &[String], flavour: Flavour) -> Result<Self> {
         let entries = program::entries(text);
         let lines: String = entries.iter().map(|name| format!("EMULATED_ENTRY({name})\n")).collect();
-        let whole = format!("#line 1 \"emulator.h\"\n{SHIM}\n{text}\n#line 1 \"entries\"\n{lines}");
+        let check = if flavour == Flavour::Check { CHECK } else { "" };
+        let whole = format!(
+            "#line 1 \"emulator.h\"\n{SHIM}\n#line 1 \"check.h\"\n{check}\n{text}\n#line 1 \"entries\"\n{lines}"
+        );
         let options = [options(flavour), defines.to_vec()].concat();
         let joined = options.join(" ");
         let path = cache.file("emulated", "so", &[&whole, &joined, &compiler.version], |path| {
@@ -116,6 +124,8 @@ impl Kernels {
         };
         // SAFETY: the library was made from the text above; it has no initialisers.
         let library = unsafe { Library::new(&path) }.map_err(broken)?;
+        // SAFETY: the shim defines it with this type.
+        let image = unsafe { **library.get::<*const [usize; 2]>("emulated_image").map_err(broken)? };
         let mut found = HashMap::new();
         for name in entries {
             // SAFETY: `EMULATED_ENTRY` defines both symbols with these types.
@@ -124,7 +134,10 @@ impl Kernels {
                 let shape = *library.get::<*const [u32; 2]>(format!("emulated_shape_{name}")).map_err(broken)?;
                 (run, *shape)
             };
-            found.insert(name.to_owned(), Entry { run, arguments: shape[0], params_bytes: shape[1] });
+            found.insert(
+                name.to_owned(),
+                Entry { run, image: (image[0], image[1]), arguments: shape[0], params_bytes: shape[1] },
+            );
         }
         Ok(Self { entries: found, _library: library })
     }

@@ -84,9 +84,40 @@ impl Memory {
         (self.base as usize..self.base as usize + SPACE).contains(&address)
     }
 
+    /// The living allocation that begins last at or below `address`.
+    fn at_or_below(&self, address: usize) -> Option<(usize, usize)> {
+        self.live.range(..=address).next_back().map(|(start, len)| (*start, *len))
+    }
+
+    /// What lies at an address of this device, for whom `buffers` are the arguments of a kernel.
+    pub fn whereabouts(&self, address: usize, buffers: &[Address]) -> String {
+        // An allocation ends in the last bytes of a page, and behind it comes one that nobody may touch.
+        let below = self.at_or_below(address).filter(|(start, len)| address < start + len + self.page);
+        let Some((start, len)) = below else {
+            let next = self.live.range(address..).next().filter(|(start, _)| *start - address < self.page);
+            return next.map_or_else(
+                || "in memory that is not allocated (or not any more)".to_owned(),
+                |(start, len)| format!("{} bytes before an allocation of {len} bytes", start - address),
+            );
+        };
+        let end = start + len;
+        let argument = buffers.iter().enumerate().filter(|(_, a)| (start..=address).contains(&(**a as usize)));
+        let argument = argument.max_by_key(|(_, a)| **a);
+        let (name, from) = match argument {
+            Some((i, from)) => (format!("argument {i}"), *from as usize),
+            None => ("an allocation that is no argument".to_owned(), start),
+        };
+        let len = end - from;
+        match address.checked_sub(end) {
+            None => format!("byte {} of {name}, which has {len} bytes", address - from),
+            Some(0) => format!("right behind the end of {name}, which has {len} bytes"),
+            Some(beyond) => format!("{beyond} bytes behind the end of {name}, which has {len} bytes"),
+        }
+    }
+
     /// Whether `bytes` bytes from `address` on lie in one living allocation.
     pub fn holds(&self, address: usize, bytes: usize) -> bool {
-        self.live.range(..=address).next_back().is_some_and(|(start, len)| address + bytes <= start + len)
+        self.at_or_below(address).is_some_and(|(start, len)| address + bytes <= start + len)
     }
 }
 

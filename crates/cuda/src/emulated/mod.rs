@@ -3,36 +3,55 @@
 //!
 //! | module | about |
 //! |---|---|
-//! | `block` | threads, barriers, warps |
+//! | `block` | threads, barriers, warps; in which `order` they run; their `stack`s |
 //! | `build` | from a source to code |
-//! | `check` | the checking flavour |
+//! | `check` | the checking flavour; `shadow` knows who touched what, `site` where in the sources |
+//! | `failure` | what comes of it |
+//! | `fault` | wild addresses and the like end a kernel, not the process; so does the `watchdog` where it does not end |
 //! | `memory` | a device's addresses |
+//! | `recording` | commands recorded once and replayed |
+//! | `runtime` | what kernels call |
 
 mod block;
 mod build;
 mod check;
+mod failure;
+mod fault;
 mod memory;
+mod order;
+mod recording;
+mod runtime;
+mod shadow;
+mod site;
+mod stack;
+mod watchdog;
 
 use crate::{
     cache::Cache,
-    driver::{Address, Call, DeviceIndex, Driver, Event, Function, Properties, Rows, Stream},
+    driver::{Address, Call, DeviceIndex, Driver, Event, Function, Properties, Recording, Rows, Stream},
     program::{self, Program},
 };
 use alexnode_core::{DeviceName, Error, Result};
-pub use block::{Asynchronous, Order};
+pub use block::Asynchronous;
 use block::{Job, Worker};
 pub use build::Compiler;
 use build::{Entry, Kernels};
+use check::Check;
+use failure::Failure;
 use memory::Memory;
+pub use order::Order;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use recording::Step;
 use std::{
     collections::{HashMap, VecDeque},
     ptr,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
+use watchdog::{Pulse, Watchdog};
 
 /// Compute capability that emulated devices claim: the first with asynchronous copies and the tensor-core instructions used here.
 pub const COMPUTE: u32 = 80;
@@ -72,6 +91,10 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Compile kernels for one set of parameters where they ask for it, as for a real device. Slow: a compiler run for each.
     pub specialise: bool,
+    /// The longest that a block may run: whatever does not end by then is taken for endless. Default: a minute.
+    pub limit: Option<Duration>,
+    /// Kernel sources by their names, besides those of the program.
+    pub sources: Vec<(&'static str, &'static str)>,
 }
 
 /// Drives emulated devices.
@@ -88,6 +111,11 @@ pub struct EmulatedDriver {
     events: Vec<(usize, u64)>,
     pool: Option<ThreadPool>,
     workers: Vec<Mutex<Worker>>,
+    /// The recording that is being made.
+    open: Option<recording::Recording>,
+    /// Those that are whole, each with the queues of its streams but the first.
+    recordings: Vec<(recording::Recording, HashMap<usize, usize>)>,
+    _watchdog: Watchdog,
 }
 
 #[derive(Clone, Copy)]
@@ -105,8 +133,10 @@ struct Queue {
     done: u64,
 }
 
+#[derive(Clone)]
 enum Command {
     Write {
+        device: DeviceIndex,
         dst: Address,
         data: Vec<u8>,
     },
@@ -150,10 +180,14 @@ impl EmulatedDriver {
             .collect();
         // One name, one memory.
         let memories = ordinals.iter().map(|_| Memory::new()).collect::<Result<_>>()?;
-        let worker = || {
-            let check = checked.then(check::Check::default);
-            Mutex::new(Worker::new(check))
+        let refused = |e| Error::device("emulated: cannot reserve addresses or start a thread").caused_by(e);
+        let pulses: Vec<Arc<Pulse>> = (0..threads).map(|_| Arc::default()).collect();
+        let worker = |pulse: &Arc<Pulse>| {
+            let worker = Worker::new(checked.then_some(ordinals.len()), Arc::clone(pulse)).map_err(refused)?;
+            Ok(Mutex::new(worker))
         };
+        let workers = pulses.iter().map(worker).collect::<Result<_>>()?;
+        let limit = options.limit.unwrap_or(Duration::from_secs(60));
         Ok(Self {
             options,
             compiler,
@@ -165,16 +199,26 @@ impl EmulatedDriver {
             streams: Vec::new(),
             events: Vec::new(),
             pool,
-            workers: (0..threads).map(|_| worker()).collect(),
+            workers,
+            open: None,
+            recordings: Vec::new(),
+            _watchdog: Watchdog::new(pulses, limit).map_err(refused)?,
         })
     }
 
     fn issue(&mut self, stream: Stream, command: Command) -> Result<()> {
-        let queue = &mut self.streams[stream.index];
+        match &mut self.open {
+            Some(open) => open.push(Step::Issue(stream.index, command)),
+            None => self.enqueue(stream.index, command),
+        }
+    }
+
+    fn enqueue(&mut self, index: usize, command: Command) -> Result<()> {
+        let queue = &mut self.streams[index];
         queue.waiting.push_back(command);
         queue.issued += 1;
         match self.options.streams {
-            Streams::Eager => self.flush(stream.index, u64::MAX),
+            Streams::Eager => self.flush(index, u64::MAX),
             Streams::Late => Ok(()),
         }
     }
@@ -191,9 +235,10 @@ impl EmulatedDriver {
 
     fn execute(&mut self, command: Command) -> Result<()> {
         match command {
-            Command::Write { dst, data } => {
+            Command::Write { device, dst, data } => {
                 // SAFETY: `upload` checked that the bytes lie in a living allocation.
                 unsafe { ptr::copy_nonoverlapping(data.as_ptr(), dst as *mut u8, data.len()) };
+                self.checked(|check| check.written(device, dst as usize, data.len()));
             }
             Command::Copy(rows) => {
                 for row in 0..rows.rows {
@@ -201,6 +246,7 @@ impl EmulatedDriver {
                         (rows.src as usize + row * rows.src_pitch, rows.dst as usize + row * rows.dst_pitch);
                     // SAFETY: `copy` checked that all rows lie in living allocations.
                     unsafe { ptr::copy_nonoverlapping(src as *const u8, dst as *mut u8, rows.row_bytes) };
+                    self.checked(|check| check.copied((rows.from, src), (rows.to, dst), rows.row_bytes));
                 }
             }
             Command::Wait { stream, done } => {
@@ -227,7 +273,9 @@ impl EmulatedDriver {
         arguments.extend(buffers.iter().map(|address| ptr::from_ref(address) as usize));
         let job = Job {
             entry: name,
+            device,
             run: entry.run,
+            image: entry.image.0..entry.image.1,
             arguments: &arguments,
             grid,
             threads,
@@ -236,9 +284,10 @@ impl EmulatedDriver {
         };
         let blocks = job.blocks();
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let failure: Mutex<Option<String>> = Mutex::new(None);
+        let failure: Mutex<Option<Failure>> = Mutex::new(None);
+        self.checked(|check| check.begin_launch(&job));
         let work = |worker: &Mutex<Worker>| {
-            let worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
+            let worker = lock(worker);
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 if i >= blocks || failed.load(Ordering::Relaxed) {
@@ -259,7 +308,38 @@ impl EmulatedDriver {
             _ => work(&self.workers[0]),
         }
         let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-        failure.map_or(Ok(()), |what| Err(Error::kernel(format!("{}: {what}", self.devices[device].device))))
+        failure.map_or(Ok(()), |failure| Err(self.explained(device, buffers, failure)))
+    }
+
+    /// The error that comes of a failure on `device`.
+    fn explained(&self, device: DeviceIndex, buffers: &[Address], failure: Failure) -> Error {
+        let mut what = format!("{}: {}", self.devices[device].device, failure.what);
+        if let Some(address) = failure.address {
+            let home = self.memories.iter().position(|memory| memory.owns(address));
+            what.push_str(": ");
+            what.push_str(&match home {
+                Some(home) if home == device => self.memories[home].whereabouts(address, buffers),
+                Some(other) => self.stranger(other),
+                None => format!("{address:#x}, which is no address of a device"),
+            });
+        }
+        let error = Error::kernel(what);
+        match failure.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    /// Says where another device's memory belongs.
+    fn stranger(&self, other: DeviceIndex) -> String {
+        format!("in the memory of {} (place {other} of `devices`)", self.devices[other].device)
+    }
+
+    /// Tells the checker something, where there is one.
+    fn checked(&self, tell: impl FnOnce(&mut Check)) {
+        if self.options.flavour == Flavour::Check {
+            lock(&self.workers[0]).checked(tell);
+        }
     }
 
     /// An error where these bytes are not in a living allocation of `device`.
@@ -271,10 +351,7 @@ impl EmulatedDriver {
         let name = self.devices[device].device;
         Err(Error::kernel(match home {
             Some(other) if other != device => {
-                format!(
-                    "{name}: {what} lies in the memory of {} (place {other} of `devices`)",
-                    self.devices[other].device
-                )
+                format!("{name}: {what} lies {}", self.stranger(other))
             }
             Some(_) => format!("{name}: {what}: {bytes} bytes at {address:#x} are not in a living allocation"),
             None => format!("{name}: {what}: {address:#x} is no address of a device"),
@@ -291,6 +368,10 @@ impl EmulatedDriver {
     }
 }
 
+fn lock(worker: &Mutex<Worker>) -> MutexGuard<'_, Worker> {
+    worker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Driver for EmulatedDriver {
     fn devices(&self) -> &[Properties] {
         &self.devices
@@ -302,7 +383,9 @@ impl Driver for EmulatedDriver {
     }
 
     fn alloc(&mut self, device: DeviceIndex, bytes: usize) -> Result<Address> {
-        self.memories[device].alloc(bytes)
+        let address = self.memories[device].alloc(bytes)?;
+        self.checked(|check| check.allocated(device, address as usize, bytes));
+        Ok(address)
     }
 
     fn free(&mut self, device: DeviceIndex, address: Address) -> Result<()> {
@@ -310,12 +393,13 @@ impl Driver for EmulatedDriver {
             self.flush(stream, u64::MAX)?;
         }
         self.memories[device].free(address);
+        self.checked(|check| check.freed(device, address as usize));
         Ok(())
     }
 
     fn upload(&mut self, stream: Stream, dst: Address, src: &[u8]) -> Result<()> {
         self.check_range(stream.device, dst, src.len(), "the target of an upload")?;
-        self.issue(stream, Command::Write { dst, data: src.to_vec() })
+        self.issue(stream, Command::Write { device: stream.device, dst, data: src.to_vec() })
     }
 
     fn download(&mut self, stream: Stream, src: Address, dst: &mut [u8]) -> Result<()> {
@@ -336,7 +420,7 @@ impl Driver for EmulatedDriver {
         for program in programs {
             let key = (program.source, program.options());
             if !self.kernels.contains_key(&key) {
-                let text = program::text(program.source)?;
+                let text = program::text_among(&self.options.sources, program.source)?;
                 let built = Kernels::build(&self.compiler, &self.cache, &text, &key.1, self.options.flavour)
                     .map_err(|e| e.context(program.source))?;
                 self.kernels.insert(key.clone(), built);
@@ -392,16 +476,66 @@ impl Driver for EmulatedDriver {
     }
 
     fn record(&mut self, event: Event, stream: Stream) -> Result<()> {
+        if let Some(open) = &mut self.open {
+            return open.push(Step::Record(event.0, stream.index));
+        }
         self.events[event.0] = (stream.index, self.streams[stream.index].issued);
         Ok(())
     }
 
     fn wait(&mut self, stream: Stream, event: Event) -> Result<()> {
+        if let Some(open) = &mut self.open {
+            return open.push(Step::Wait(stream.index, event.0));
+        }
         let (index, done) = self.events[event.0];
-        self.issue(stream, Command::Wait { stream: index, done })
+        self.enqueue(stream.index, Command::Wait { stream: index, done })
     }
 
     fn synchronize(&mut self, stream: Stream) -> Result<()> {
+        if self.open.is_some() {
+            return Err(Error::kernel("nobody can wait for commands that are only recorded"));
+        }
         self.flush(stream.index, u64::MAX)
+    }
+
+    fn records(&self) -> bool {
+        true
+    }
+
+    fn start_recording(&mut self, stream: Stream) -> Result<()> {
+        self.open = Some(recording::Recording::new(stream.index));
+        Ok(())
+    }
+
+    fn stop_recording(&mut self, _stream: Stream) -> Result<Recording> {
+        let open = self.open.take().ok_or_else(|| Error::kernel("nothing is being recorded"))?;
+        let whole = open.joined()?;
+        // Queues of its own: nothing that waits elsewhere holds a graph up, or is held up by it.
+        let mut queues = HashMap::new();
+        for stream in whole.others() {
+            self.streams.push(Queue::default());
+            queues.insert(stream, self.streams.len() - 1);
+        }
+        self.recordings.push((whole, queues));
+        Ok(Recording(self.recordings.len() - 1))
+    }
+
+    fn replay(&mut self, stream: Stream, recording: Recording) -> Result<()> {
+        let (recording, queues) = self.recordings[recording.0].clone();
+        let queue = |index: usize| queues.get(&index).copied().unwrap_or(stream.index);
+        let mut events = HashMap::new();
+        for step in recording.steps {
+            match step {
+                Step::Issue(index, command) => self.enqueue(queue(index), command)?,
+                Step::Record(event, index) => {
+                    events.insert(event, (queue(index), self.streams[queue(index)].issued));
+                }
+                Step::Wait(index, event) => {
+                    let (of, done) = events[&event];
+                    self.enqueue(queue(index), Command::Wait { stream: of, done })?;
+                }
+            }
+        }
+        Ok(())
     }
 }

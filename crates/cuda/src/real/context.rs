@@ -52,31 +52,6 @@ impl Context {
         Ok((free, total))
     }
 
-    /// An attribute of the device.
-    pub fn attribute(&self, attribute: CUdevice_attribute) -> Result<i32> {
-        let mut value = 0;
-        // SAFETY: `value` outlives the call.
-        unsafe { cuda!(self.name, cuDeviceGetAttribute(&mut value, attribute, self.device)) }?;
-        Ok(value)
-    }
-
-    /// Its product name: "NVIDIA H100 80GB HBM3".
-    pub fn product(&self) -> Result<String> {
-        let mut name = [0u8; 128];
-        // SAFETY: the driver writes at most as many bytes as it is told, the last one a zero.
-        unsafe { cuda!(self.name, cuDeviceGetName(name.as_mut_ptr().cast(), name.len() as i32, self.device)) }?;
-        let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-        Ok(String::from_utf8_lossy(&name[..end]).into_owned())
-    }
-
-    /// Compute capability, times ten.
-    pub fn compute(&self) -> Result<u32> {
-        use CUdevice_attribute as A;
-        let major = self.attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-        let minor = self.attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-        Ok((major * 10 + minor) as u32)
-    }
-
     /// A stream that does not wait for the default one.
     pub fn stream(&self) -> Result<CUstream> {
         self.bind()?;
@@ -152,6 +127,31 @@ impl Context {
     }
 }
 
+/// A device's product name: "NVIDIA H100 80GB HBM3". Needs no context.
+pub(super) fn product(name: DeviceName, device: CUdevice) -> Result<String> {
+    let mut text = [0u8; 128];
+    // SAFETY: the driver writes at most as many bytes as it is told, the last one a zero.
+    unsafe { cuda!(name, cuDeviceGetName(text.as_mut_ptr().cast(), text.len() as i32, device)) }?;
+    let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+    Ok(String::from_utf8_lossy(&text[..end]).into_owned())
+}
+
+/// An attribute of a device. Needs no context.
+pub(super) fn attribute(name: DeviceName, device: CUdevice, attribute: CUdevice_attribute) -> Result<i32> {
+    let mut value = 0;
+    // SAFETY: `value` outlives the call.
+    unsafe { cuda!(name, cuDeviceGetAttribute(&mut value, attribute, device)) }?;
+    Ok(value)
+}
+
+/// A device's compute capability, times ten. Needs no context.
+pub(super) fn compute(name: DeviceName, device: CUdevice) -> Result<u32> {
+    use CUdevice_attribute as A;
+    let major = attribute(name, device, A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = attribute(name, device, A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    Ok((major * 10 + minor) as u32)
+}
+
 impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: it was retained once, by `retain`. At the end of a process the driver may be gone already: that is no failure.
@@ -163,7 +163,6 @@ impl Drop for Context {
 #[derive(Debug)]
 pub(super) struct Pinned {
     pub pointer: *mut u8,
-    pub bytes: usize,
 }
 
 impl Pinned {
@@ -179,7 +178,7 @@ impl Pinned {
                 .hint("free memory of the host, or raise the limit on locked memory (`ulimit -l`)"));
         }
         super::failure::check(code, context.name, "cuMemHostAlloc")?;
-        Ok(Self { pointer: pointer.cast(), bytes })
+        Ok(Self { pointer: pointer.cast() })
     }
 
     /// Gives the memory back; no copy may be under way.

@@ -28,16 +28,16 @@ use crate::{
     driver::{Address, Call, DeviceIndex, Driver, Event, Function, Properties, Recording, Rows, Stream},
     program::Program,
 };
-use alexnode_core::{Error, Result};
+use alexnode_core::Result;
 use context::Context;
 use cudarc::driver::sys::{CUevent, CUstream};
 use failure::cuda;
 use graph::Graph;
 use module::Module;
-use peer::Way;
 pub use peer::Link;
-pub use probe::{Probe, ProbedCompiler, ProbedDevice, Problem, links, probe};
-use std::{collections::HashMap, ffi::c_void, sync::Arc};
+use peer::Way;
+pub use probe::{Probe, ProbedCompiler, ProbedDevice, Problem, device, free_memory, links, probe};
+use std::{collections::HashMap, ffi::c_void};
 use upload::Uploads;
 
 /// Drives real devices. The same device may be named twice: its places share a context, and its memory.
@@ -72,14 +72,9 @@ impl CudaDriver {
     /// `ERR_DEVICE` where there is no driver, it is too old, it has no such device, or the device refuses to be used.
     pub fn new(ordinals: &[usize], progress: Box<dyn Fn(&str) + Send + Sync>) -> Result<Self> {
         let version = probe::start()?;
-        let count = probe::count()?;
         let (mut distinct, mut places) = (Vec::new(), Vec::new());
         for &ordinal in ordinals {
-            if ordinal >= count {
-                let last = count - 1;
-                return Err(Error::device(format!("cuda:{ordinal}: there is no such device"))
-                    .hint(format!("this machine has cuda:0 to cuda:{last}; `npm run doctor` lists them")));
-            }
+            device(ordinal)?.usable()?;
             let place = distinct.iter().position(|other| *other == ordinal).unwrap_or_else(|| {
                 distinct.push(ordinal);
                 distinct.len() - 1
@@ -101,8 +96,8 @@ impl CudaDriver {
                 let context = &contexts[*place];
                 Ok(Properties {
                     device: context.name,
-                    description: context.product()?,
-                    compute: context.compute()?,
+                    description: context::product(context.name, context.device)?,
+                    compute: context::compute(context.name, context.device)?,
                     memory: context.memory()?,
                 })
             };
@@ -275,9 +270,9 @@ impl Driver for CudaDriver {
         self.graphs[recording.0].launch(context, raw)
     }
 
-    fn link(&self) -> Option<Arc<str>> {
+    fn link(&self) -> Option<String> {
         let [there, back] = &self.links[..] else { return None };
-        Some(format!("{} to {}: {there}; back: {back}", there.from, there.to).into())
+        Some(format!("{} to {}: {there}; back: {back}", there.from, there.to))
     }
 }
 
@@ -291,9 +286,7 @@ impl Drop for CudaDriver {
             graph.close();
         }
         for ((from, to), way) in self.ways.drain() {
-            if let Way::Relay(relay) = way {
-                relay.close(&self.contexts[from], &self.contexts[to]);
-            }
+            way.close(&self.contexts[from], &self.contexts[to]);
         }
         for (i, context) in self.contexts.iter().enumerate() {
             self.uploads[i].close(context);

@@ -30,8 +30,9 @@ impl Module {
             unsafe { sys::cuModuleLoadDataEx(&mut raw, image.as_ptr().cast(), 0, ptr::null_mut(), ptr::null_mut()) };
         if code != CUresult::CUDA_SUCCESS {
             let what = failure::describe(code);
-            return Err(Error::device(format!("{}: the driver does not load {entry}: {what}", context.name))
-                .hint("delete the cache of compiled kernels (`npm run doctor` says where it is); then install a newer driver"));
+            return Err(Error::device(format!("{}: the driver does not load {entry}: {what}", context.name)).hint(
+                "delete the cache of compiled kernels (`npm run doctor` says where it is); then install a newer driver",
+            ));
         }
         let name = CString::new(entry).expect("names of kernels have no zero bytes");
         let mut function = ptr::null_mut();

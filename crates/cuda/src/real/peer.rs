@@ -30,6 +30,13 @@ impl Way {
             Self::Relay(relay) => relay.copy(from, to, stream, rows),
         }
     }
+
+    /// Gives back what it needs; no copy from `from` to `to` may be under way.
+    pub fn close(self, from: &Context, to: &Context) {
+        if let Self::Relay(relay) = self {
+            relay.close(from, to);
+        }
+    }
 }
 
 /// What was measured between two devices, in one direction.
@@ -184,7 +191,10 @@ impl<'a> Trial<'a> {
         context.bind()?;
         // SAFETY: the buffer is at least as long, and `bytes` outlives the wait.
         unsafe {
-            cuda!(context.name, cuMemcpyHtoDAsync_v2(self.buffers[device], bytes.as_ptr().cast(), bytes.len(), stream))?;
+            cuda!(
+                context.name,
+                cuMemcpyHtoDAsync_v2(self.buffers[device], bytes.as_ptr().cast(), bytes.len(), stream)
+            )?;
             cuda!(context.name, cuStreamSynchronize(stream))
         }
     }
@@ -220,7 +230,11 @@ impl<'a> Trial<'a> {
             wait()?;
             best = best.min(begin.elapsed().as_secs_f64());
         }
-        if best > 0.0 { Ok((TIMED * REPEATS) as f64 / best / 1e9) } else { Err(Error::kernel("the clock stands still")) }
+        if best > 0.0 {
+            Ok((TIMED * REPEATS) as f64 / best / 1e9)
+        } else {
+            Err(Error::kernel("the clock stands still"))
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! presence is asked first.
 
 use super::{
-    context::Context,
+    context::{self, Context},
     failure,
     peer::{self, Link},
 };
@@ -46,9 +46,21 @@ pub struct ProbedDevice {
     pub compute: u32,
     /// Bytes in all.
     pub memory: u64,
-    /// Bytes that can be allocated now; nothing where the device refuses to be used.
+    /// Why it cannot be used, where that is known beforehand.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub free: Option<u64>,
+    pub problem: Option<Problem>,
+}
+
+impl ProbedDevice {
+    /// An error where the device cannot be used.
+    ///
+    /// # Errors
+    /// `ERR_DEVICE`.
+    pub fn usable(&self) -> Result<()> {
+        let Some(Problem { message, remedy }) = &self.problem else { return Ok(()) };
+        let error = Error::device(message.as_str());
+        Err(remedy.iter().fold(error, |error, remedy| error.hint(remedy.as_str())))
+    }
 }
 
 /// A compiler for kernels.
@@ -87,10 +99,10 @@ pub fn probe() -> Probe {
             match count() {
                 Ok(devices) => {
                     for ordinal in 0..devices {
-                        match guarded(|| device(ordinal)) {
-                            Ok((device, problem)) => {
+                        match device(ordinal) {
+                            Ok(device) => {
+                                probe.problems.extend(device.problem.clone());
                                 probe.devices.push(device);
-                                probe.problems.extend(problem);
                             }
                             Err(e) => probe.problems.push(e.into()),
                         }
@@ -128,37 +140,59 @@ pub fn links(devices: usize) -> Result<Vec<Link>> {
         let mut links = Vec::new();
         for (i, a) in contexts.iter().enumerate() {
             for b in &contexts[i + 1..] {
-                for (way, link) in peer::connect(a, b)? {
-                    way.close(a, b);
-                    links.push(link);
-                }
+                let [(there, to_b), (back, to_a)] = peer::connect(a, b)?;
+                there.close(a, b);
+                back.close(b, a);
+                links.extend([to_b, to_a]);
             }
         }
         Ok(links)
     })
 }
 
-fn device(ordinal: usize) -> Result<(ProbedDevice, Option<Problem>)> {
-    let (mut handle, mut bytes) = (0, 0);
+/// The oldest compute capability, times ten, that compilers of today know.
+const OLDEST_COMPUTE: u32 = 75;
+
+/// The device with this ordinal, without touching it.
+///
+/// # Errors
+/// `ERR_DEVICE` where there is no driver or no such device.
+pub fn device(ordinal: usize) -> Result<ProbedDevice> {
+    start()?;
+    let devices = count()?;
     let name = alexnode_core::DeviceName::Cuda(ordinal);
-    // SAFETY: the driver is initialised; both outlive the calls.
-    unsafe {
-        failure::cuda!(name, cuDeviceGet(&mut handle, ordinal as i32))?;
-        failure::cuda!(name, cuDeviceTotalMem_v2(&mut bytes, handle))?;
+    if ordinal >= devices {
+        let last = devices - 1;
+        let all = if last == 0 { "only cuda:0".to_owned() } else { format!("cuda:0 to cuda:{last}") };
+        return Err(Error::device(format!("{name}: there is no such device"))
+            .hint(format!("this machine has {all}; `npm run doctor` lists them")));
     }
-    let mut found =
-        ProbedDevice { name: name.to_string(), description: String::new(), compute: 0, memory: bytes as u64, free: None };
-    // The rest wants a context, which a device in use by another program may refuse.
-    let problem = match Context::retain(ordinal) {
-        Ok(context) => {
-            found.description = context.product()?;
-            found.compute = context.compute()?;
-            found.free = Some(context.memory()?.0 as u64);
-            None
+    guarded(|| {
+        let (mut handle, mut bytes) = (0, 0);
+        // SAFETY: the driver is initialised; both outlive the calls.
+        unsafe {
+            failure::cuda!(name, cuDeviceGet(&mut handle, ordinal as i32))?;
+            failure::cuda!(name, cuDeviceTotalMem_v2(&mut bytes, handle))?;
         }
-        Err(e) => Some(e.into()),
-    };
-    Ok((found, problem))
+        let compute = context::compute(name, handle)?;
+        let problem = (compute < OLDEST_COMPUTE).then(|| Problem {
+            message: format!(
+                "{name}: sm_{compute} is too old, sm_{OLDEST_COMPUTE} is the first that kernels are made for"
+            ),
+            remedy: Some("use another device, or `--devices cpu`".into()),
+        });
+        let description = context::product(name, handle)?;
+        Ok(ProbedDevice { name: name.to_string(), description, compute, memory: bytes as u64, problem })
+    })
+}
+
+/// Bytes that can be allocated on a device now. Makes a context there, which takes a moment and some memory.
+///
+/// # Errors
+/// `ERR_DEVICE` where the device refuses to be used, as one may that another program holds.
+pub fn free_memory(ordinal: usize) -> Result<u64> {
+    start()?;
+    guarded(|| Ok(Context::retain(ordinal)?.memory()?.0 as u64))
 }
 
 /// Loads and initialises the driver.
@@ -184,8 +218,10 @@ pub(super) fn start() -> Result<Version> {
         }
         let found = Version::of_number(version);
         if version < OLDEST {
-            return Err(Error::device(format!("CUDA: the driver supports CUDA {found}; 12.0 is the first that will do"))
-                .hint("install a driver of series 525 or later, or use `--devices cpu`"));
+            return Err(Error::device(format!(
+                "CUDA: the driver supports CUDA {found}; 12.0 is the first that will do"
+            ))
+            .hint("install a driver of series 525 or later, or use `--devices cpu`"));
         }
         Ok(found)
     })

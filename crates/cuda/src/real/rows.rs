@@ -205,7 +205,10 @@ mod tests {
         let host = 0x70 as *mut u8;
         let (out, back) = (to_host(&r, host), from_host(&r, host));
         assert_eq!((out.srcDevice, out.srcPitch, out.dstHost, out.dstPitch), (0x1000, 128, host.cast(), 64));
-        assert_eq!((back.srcHost, back.srcPitch, back.dstDevice, back.dstPitch), (host.cast_const().cast(), 64, 0x9000, 192));
+        assert_eq!(
+            (back.srcHost, back.srcPitch, back.dstDevice, back.dstPitch),
+            (host.cast_const().cast(), 64, 0x9000, 192)
+        );
         assert_eq!((out.WidthInBytes, out.Height, back.WidthInBytes, back.Height), (64, 5, 64, 5));
     }
 

@@ -121,8 +121,13 @@ pub fn emulated(ordinals: &[usize], options: Options) -> Option<Box<dyn Backend>
 
 /// 20 steps in epochs of six minibatches; the loss of every step.
 pub fn losses(trainer: &mut Trainer) -> Vec<f64> {
+    first_losses(trainer, 20)
+}
+
+/// Likewise, of the first `steps` steps.
+pub fn first_losses(trainer: &mut Trainer, steps: usize) -> Vec<f64> {
     let mut losses = Vec::new();
-    for step in 0..20 {
+    for step in 0..steps {
         let mut source = Noise { next: step % 6, ..Noise::new(BATCH) };
         let report = trainer
             .run(&mut source, &segment(step as u32 / 6, step % 6, step as u32, 1, 0.02), &AtomicBool::new(false))

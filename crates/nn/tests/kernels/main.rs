@@ -14,7 +14,7 @@ use alexnode_core::{Backend, Precision};
 use alexnode_cpu::CpuBackend;
 use alexnode_cuda::{
     CudaBackend,
-    emulated::{EmulatedDriver, Options, Order},
+    emulated::{Asynchronous, EmulatedDriver, Flavour, Options, Order},
 };
 use alexnode_nn::testing::{
     alone::{Alone, Passes},
@@ -29,18 +29,26 @@ fn processor(workers: usize) -> CpuBackend {
 /// Backends whose results have to be the same bits, each with gaps between the pixels of x and y. The first one counts.
 type Family = Vec<(String, [usize; 2], Box<dyn Backend>)>;
 
-/// Every machine that runs kernels here: the processor with several numbers of workers, an emulated GPU with several orders of its threads.
-fn families() -> Vec<Family> {
+/// Every machine that runs kernels here: the processor with several numbers of workers, an emulated GPU with several orders of its threads, and, for
+/// `small` tasks, one that looks at every access, for which one order is enough.
+fn families(small: bool) -> Vec<Family> {
     let processors = [([0, 0], 1), ([5, 3], 2), ([0, 16], 3), ([7, 0], 5)];
     let processors = processors
         .map(|(gaps, workers)| (format!("{workers} workers"), gaps, Box::new(processor(workers)) as Box<dyn Backend>));
+    let device = |gaps: [usize; 2], options: Options| {
+        let how =
+            format!("{:?} flavour, {:?} order, {:?} copies", options.flavour, options.order, options.asynchronous);
+        Some((how, gaps, Box::new(emulated(options)?) as Box<dyn Backend>))
+    };
     let orders =
         [([0, 0], Order::Forward), ([5, 3], Order::Reverse), ([0, 16], Order::Random(1)), ([7, 0], Order::Random(2))];
-    let emulated = orders.into_iter().filter_map(|(gaps, order)| {
-        let options = Options { order, ..Options::default() };
-        Some((format!("{order:?} order"), gaps, Box::new(emulated(options)?) as Box<dyn Backend>))
+    let orders = orders.into_iter().filter_map(|(gaps, order)| device(gaps, Options { order, ..Options::default() }));
+    let copies = [([0, 16], Asynchronous::Late), ([5, 3], Asynchronous::Eager)].into_iter().filter(|_| small);
+    let checked = copies.filter_map(|(gaps, asynchronous)| {
+        device(gaps, Options { flavour: Flavour::Check, asynchronous, ..Options::default() })
     });
-    vec![processors.into(), emulated.collect()].into_iter().filter(|family: &Family| !family.is_empty()).collect()
+    let all: [Family; 3] = [processors.into(), orders.collect(), checked.collect()];
+    all.into_iter().filter(|family| !family.is_empty()).collect()
 }
 
 /// An emulated GPU; none where there is no C++ compiler, which only a developer's machine may lack.
@@ -58,7 +66,7 @@ fn emulated(options: Options) -> Option<CudaBackend> {
 
 /// Runs `body` on every machine. Within a family it must return the same bits.
 fn alike(body: impl Fn(&mut dyn Backend) -> Vec<u32>) {
-    for family in families() {
+    for family in families(true) {
         let mut first: Option<Vec<u32>> = None;
         for (machine, _, mut backend) in family {
             let bits = body(&mut *backend);
@@ -71,7 +79,10 @@ fn alike(body: impl Fn(&mut dyn Backend) -> Vec<u32>) {
 fn agree(alone: &mut Alone<'_>, x: &[f32], dy: &[f32]) -> Vec<Passes> {
     let name = name(alone);
     let mut all = Vec::new();
-    for family in families() {
+    // Terms of the sums of a convolution's data gradient, more or less: what takes longest.
+    let terms = alone.parameters.first().map_or(0, Vec::len) / alone.input.c;
+    let work = alone.batch * alone.input.h * alone.input.w * terms;
+    for family in families(work < 500_000) {
         let mut first: Option<Passes> = None;
         for (machine, gaps, mut backend) in family {
             // Elementwise layers work in place: one tensor, one gap.
