@@ -5,7 +5,7 @@
 
 #ifdef EMULATED
 EMULATED_OWN void copy_async16(void* shared, const void* global, bool valid) {
-    emulator::current->runtime->copy_async(emulator::current, shared, global, 16, valid ? 16 : 0, EMULATED_SITE);
+    emulator::copy_async(shared, global, 16, valid ? 16 : 0, EMULATED_SITE);
 }
 EMULATED_OWN void commit_async() { emulator::current->runtime->commit_async(emulator::current); }
 template <int PENDING> EMULATED_OWN void wait_async() { emulator::current->runtime->wait_async(emulator::current, PENDING); }

@@ -86,6 +86,9 @@ EMULATED_OWN void* shared(size_t bytes, const char* file, unsigned line) {
 EMULATED_OWN void warp(unsigned mask, const char* file, unsigned line, void* operands, Combine combine) {
     current->runtime->warp(current, mask, file, line, operands, combine);
 }
+EMULATED_OWN void copy_async(void* to, const void* from, unsigned bytes, unsigned valid, const void* site) {
+    current->runtime->copy_async(current, to, from, bytes, valid, site);
+}
 EMULATED_OWN void met(void* const*, unsigned) {}
 // The kernel touches memory at `site` (EMULATED_SITE), through the function that calls this.
 EMULATED_OWN void touches(const void* address, size_t bytes, unsigned kind, const void* site) {

@@ -29,9 +29,14 @@ fn processor(workers: usize) -> CpuBackend {
 /// Backends whose results have to be the same bits, each with gaps between the pixels of x and y. The first one counts.
 type Family = Vec<(String, [usize; 2], Box<dyn Backend>)>;
 
-/// Every machine that runs kernels here: the processor with several numbers of workers, an emulated GPU with several orders of its threads, and, for
-/// `small` tasks, one that looks at every access, for which one order is enough.
-fn families(small: bool) -> Vec<Family> {
+/// Every machine that runs kernels here: the processor with several numbers of workers, an emulated GPU with several orders of its threads, and one
+/// that looks at every access, for which one order is enough.
+fn families() -> Vec<Family> {
+    families_for(true)
+}
+
+/// Likewise; the last only for `small` tasks.
+fn families_for(small: bool) -> Vec<Family> {
     let processors = [([0, 0], 1), ([5, 3], 2), ([0, 16], 3), ([7, 0], 5)];
     let processors = processors
         .map(|(gaps, workers)| (format!("{workers} workers"), gaps, Box::new(processor(workers)) as Box<dyn Backend>));
@@ -66,7 +71,7 @@ fn emulated(options: Options) -> Option<CudaBackend> {
 
 /// Runs `body` on every machine. Within a family it must return the same bits.
 fn alike(body: impl Fn(&mut dyn Backend) -> Vec<u32>) {
-    for family in families(true) {
+    for family in families() {
         let mut first: Option<Vec<u32>> = None;
         for (machine, _, mut backend) in family {
             let bits = body(&mut *backend);
@@ -82,7 +87,7 @@ fn agree(alone: &mut Alone<'_>, x: &[f32], dy: &[f32]) -> Vec<Passes> {
     // Terms of the sums of a convolution's data gradient, more or less: what takes longest.
     let terms = alone.parameters.first().map_or(0, Vec::len) / alone.input.c;
     let work = alone.batch * alone.input.h * alone.input.w * terms;
-    for family in families(work < 500_000) {
+    for family in families_for(work < 500_000) {
         let mut first: Option<Passes> = None;
         for (machine, gaps, mut backend) in family {
             // Elementwise layers work in place: one tensor, one gap.
