@@ -84,7 +84,7 @@ fn a_linear_layer_drops_what_the_dropout_would() {
 
 /// The same bits as by the linear layer and the dropout one after the other.
 fn apart(alone: &mut Alone<'_>, dropout: &Dropout, x: &[f32], dy: &[f32]) {
-    for family in families(true) {
+    for family in families() {
         let (machine, _, mut backend) = family.into_iter().next().unwrap();
         alone.gaps = [0, 0];
         let both = alone.run(x, dy, &mut *backend).y;

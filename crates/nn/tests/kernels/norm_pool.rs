@@ -117,7 +117,7 @@ fn distance(got: &[f32], want: &[f64]) -> f64 {
 fn hold(pair: &NormPool<'_>, alone: &mut Alone<'_>, x: &[f32], dy: &[f32]) -> Passes {
     let [y, dx] = formulas(pair, alone.batch, alone.input, x, dy, alone.passes_relu, alone.part);
     let passes = check(alone, x, dy, (&y, &dx), 2e-5, 2e-6);
-    for family in families(true) {
+    for family in families() {
         let (machine, _, mut backend) = family.into_iter().next().unwrap();
         alone.gaps = [0, 0];
         let (both, apart) = (alone.run(x, dy, &mut *backend), apart(pair, alone, x, dy, &mut *backend));
@@ -202,7 +202,7 @@ fn two_towers_hold_a_group_each() {
     let whole = Alone::new(&pair, batch, shape);
     let dy = rng.normals(batch * whole.output.len(), 1.0);
     let whole = whole.run(&x, &dy, &mut processor(2));
-    for family in families(true) {
+    for family in families() {
         let (machine, _, mut backend) = family.into_iter().next().unwrap();
         for start in [0, 10] {
             let mut tower = Alone::new(&pair, batch, shape);
@@ -239,7 +239,7 @@ fn with_constant_shapes() {
 fn a_nan_is_not_swallowed() {
     let (norm, pool) = (norm(3, 0.75, 1), pool(Window { size: 2, stride: 2, padding: 0, ceil: true }));
     let pair = NormPool { norm: &norm, pool: &pool };
-    for family in families(true) {
+    for family in families() {
         let (machine, _, mut backend) = family.into_iter().next().unwrap();
         for place in 0..4 {
             let mut x = [1.0, 5.0, 2.0, 3.0];
