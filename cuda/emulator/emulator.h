@@ -35,8 +35,18 @@ struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 
+// EMULATED_OWN result name(...): a function that does the emulator's work for a kernel: what common.cuh and its like put behind their names for a
+// device's instructions.
+#define EMULATED_OWN __attribute__((unused)) static inline
+// The place of a call, as the last parameters of such a function: `name(..., EMULATED_PLACE)` then knows `file` and `line`.
+#define EMULATED_PLACE const char *file = __builtin_FILE(), unsigned line = __builtin_LINE()
+// The site of a call, within such a function.
+#define EMULATED_SITE __builtin_return_address(0)
+
 namespace emulator {
 struct Context;
+// What an access does.
+enum Kind : unsigned { READ = 0, WRITE = 1 };
 // Combines what the lanes of a warp left: operands[lane], null for lanes outside of the mask.
 using Combine = void (*)(void* const* operands, unsigned mask);
 // Twin of `Runtime` in crates/cuda/src/emulated/block.rs.
@@ -55,6 +65,15 @@ struct Context {
     const Runtime* runtime;
 };
 static thread_local Context* current;
+
+EMULATED_OWN void warp(unsigned mask, const char*, unsigned line, void* operands, Combine combine) {
+    current->runtime->warp(current, mask, line, operands, combine);
+}
+EMULATED_OWN void copy_async(void* to, const void* from, unsigned bytes, unsigned valid, const void*) {
+    current->runtime->copy_async(current, to, from, bytes, valid);
+}
+// The kernel touches memory at `site` (EMULATED_SITE), through the function that calls this.
+EMULATED_OWN void touches(const void*, size_t, unsigned, const void*) {}
 } // namespace emulator
 
 #define threadIdx (emulator::current->thread)

@@ -10,9 +10,11 @@ macro_rules! sources {
     };
 }
 sources![
+    "async.cuh",
     "common.cuh",
     "convolution.cuh",
     "gemm.cuh",
+    "mma.cuh",
     "pointwise.cuh",
     "pool.cuh",
     "response_norm.cuh",
@@ -21,6 +23,7 @@ sources![
     "avg_pool2d.cu",
     "conv2d.cu",
     "dropout.cu",
+    "instructions.cu",
     "linear.cu",
     "local2d.cu",
     "local_response_norm.cu",

@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`alone`] | one layer's kernels, or one kernel, without a plan: gaps between pixels, a tower's share |
 //! | [`conv`] | convolution and linear layers, in f64 |
+//! | [`instructions`] | what tensor cores do, each instruction alone |
 //! | [`probe`] | a chain of layers through the real plan and a real backend |
 //! | [`mod@reference`] | the formulas, in f64 |
 
 pub mod alone;
 pub mod conv;
+pub mod instructions;
 pub mod probe;
 pub mod reference;
 

@@ -2,6 +2,7 @@
 
 mod augment;
 mod convolution;
+mod instructions;
 mod loss;
 mod norms;
 mod pointwise;
