@@ -24,8 +24,28 @@ struct Windows {
                 pixel % p.out_w * p.stride - p.padding};
     }
     __device__ __forceinline__ const float* at(const Row& row, int k) const {
-        const int tap = k / group_in(p);
-        return row.image && tap < taps(p) ? pixel_of_x(p, row.image, row.top, row.left, tap, k % group_in(p)) : nullptr;
+        if (!row.image || k >= taps(p) * group_in(p)) return nullptr;
+        const Term of = term(k, taps(p), group_in(p));
+        return pixel_of_x(p, row.image, row.top, row.left, of.tap, of.channel);
+    }
+};
+
+// Weights: row = output channel, k = tap and input channel.
+struct Weights {
+    static constexpr int VECTOR = WIDTH;
+    static constexpr bool ALONG_K = true;
+    const ConvParams& p;
+    const float* w;
+    struct Row {
+        const float* kernel;
+    };
+    __device__ __forceinline__ Row row(int i) const {
+        return {i < group_out(p) ? w + size_t(i) * taps(p) * group_in(p) : nullptr};
+    }
+    __device__ __forceinline__ const float* at(const Row& row, int k) const {
+        if (!row.kernel || k >= taps(p) * group_in(p)) return nullptr;
+        const Term of = term(k, taps(p), group_in(p));
+        return row.kernel + of.tap * group_in(p) + of.channel;
     }
 };
 
@@ -46,10 +66,10 @@ struct Gradients {
         return {dy + size_t(image) * p.out_h * p.out_w * p.y_ld, pixel / p.in_w, pixel % p.in_w};
     }
     __device__ __forceinline__ const float* at(const Row& row, int k) const {
-        const int tap = k / group_out(p);
-        if (!row.image || tap >= taps(p)) return nullptr;
-        const int window = window_of(p, row.h, row.w, tap);
-        return window < 0 ? nullptr : row.image + size_t(window) * p.y_ld + k % group_out(p);
+        if (!row.image || k >= taps(p) * group_out(p)) return nullptr;
+        const Term of = term(k, taps(p), group_out(p));
+        const int window = window_of(p, row.h, row.w, of.tap);
+        return window < 0 ? nullptr : row.image + size_t(window) * p.y_ld + of.channel;
     }
 };
 
@@ -64,9 +84,9 @@ struct BackWeights {
     };
     __device__ __forceinline__ Row row(int i) const { return {i < group_in(p) ? i : -1}; }
     __device__ __forceinline__ const float* at(const Row& row, int k) const {
-        const int tap = k / group_out(p), output = k % group_out(p);
-        if (row.channel < 0 || tap >= taps(p)) return nullptr;
-        return w + (size_t(output) * taps(p) + tap) * group_in(p) + row.channel;
+        if (row.channel < 0 || k >= taps(p) * group_out(p)) return nullptr;
+        const Term of = term(k, taps(p), group_out(p));
+        return w + (size_t(of.channel) * taps(p) + of.tap) * group_in(p) + row.channel;
     }
 };
 
@@ -97,8 +117,9 @@ KERNEL(THREADS) conv2d_forward(ConvParams params, const float* x, const float* w
     SHARED(Tiles, tiles);
     const int group = int(blockIdx.z), inner = taps(p) * group_in(p), outputs = group_out(p);
     const Windows a = {p, x + group * group_in(p)};
-    const Dense b = {w + size_t(group) * outputs * inner, size_t(inner), outputs, inner};
-    product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, 0, inner, [&](int pixel, int o, float sum) {
+    const Weights b = {p, w + size_t(group) * outputs * inner};
+    const Corner tile = corner(outputs);
+    product(tiles, a, b, tile.m, tile.n, 0, inner, [&](int pixel, int o, float sum) {
         if (pixel >= p.batch * p.out_h * p.out_w || o >= outputs) return;
         const int channel = group * outputs + o;
         const float value = sum + bias[channel];
@@ -112,7 +133,8 @@ KERNEL(THREADS) conv2d_data_gradient(ConvParams params, const float* dy, const f
     const int group = int(blockIdx.z), inner = taps(p) * group_out(p), inputs = group_in(p);
     const Gradients a = {p, dy + group * group_out(p)};
     const BackWeights b = {p, w + size_t(group) * group_out(p) * taps(p) * inputs};
-    product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, 0, inner, [&](int pixel, int i, float sum) {
+    const Corner tile = corner(inputs);
+    product(tiles, a, b, tile.m, tile.n, 0, inner, [&](int pixel, int i, float sum) {
         if (pixel < p.batch * p.in_h * p.in_w && i < inputs) dx[size_t(pixel) * p.x_ld + group * inputs + i] = sum;
     });
 }
@@ -144,7 +166,8 @@ KERNEL(THREADS) conv2d_weight_gradient(ConvParams params, const float* x, const 
     const Transposed a = {dy + group * outputs, size_t(p.y_ld), outputs, end};
     const Columns b = {p, x + group * group_in(p), end};
     float* to = part_of_weights(p, scratch, part) + size_t(group) * outputs * inner;
-    product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, first, end, [&](int o, int i, float sum) {
+    const Corner tile = corner(inner);
+    product(tiles, a, b, tile.m, tile.n, first, end, [&](int o, int i, float sum) {
         if (o < outputs && i < inner) to[size_t(o) * inner + i] = sum;
     });
 }

@@ -11,6 +11,18 @@ INLINE int group_in(const ConvParams& p) { return p.in_c / p.groups; }
 INLINE int group_out(const ConvParams& p) { return p.out_c / p.groups; }
 INLINE int taps(const ConvParams& p) { return p.kernel * p.kernel; }
 
+// Term k of a sum over taps and channels. Channels come in chunks, so that all taps of one chunk follow each other: neighbouring taps see mostly the same pixels,
+// which the second then finds in a cache. A vector never reaches across two taps.
+struct Term {
+    int tap, channel;
+};
+INLINE Term term(int k, int taps, int channels) {
+    constexpr int CHUNK = 16;
+    if (channels % CHUNK != 0) return {k / channels, k % channels};
+    const int chunk = k / (taps * CHUNK), rest = k % (taps * CHUNK);
+    return {rest / CHUNK, chunk * CHUNK + rest % CHUNK};
+}
+
 // Channel `channel` of the pixel of x that tap `tap` of a window sees; null outside of the image. The window's corner is (top, left).
 INLINE const float* pixel_of_x(const ConvParams& p, const float* image, int top, int left, int tap, int channel) {
     const int h = top + tap / p.kernel, w = left + tap % p.kernel;

@@ -56,7 +56,8 @@ KERNEL(THREADS) linear_forward(
     SHARED(Tiles, tiles);
     const Samples a = {p, x};
     const Dense b = {w, size_t(inputs(p)), p.out, inputs(p)};
-    product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, 0, inputs(p), [&](int n, int o, float sum) {
+    const Corner tile = corner(p.out);
+    product(tiles, a, b, tile.m, tile.n, 0, inputs(p), [&](int n, int o, float sum) {
         if (n >= p.batch || o >= p.out) return;
         const float value = sum + bias[o];
         y[size_t(n) * p.y_ld + o] = dropout(p.dropout, state, ids[n], o, p.relu ? relu(value) : value);
@@ -68,7 +69,8 @@ KERNEL(THREADS) linear_data_gradient(LinearParams params, const float* dy, const
     SHARED(Tiles, tiles);
     const Dense a = {dy, size_t(p.y_ld), p.batch, p.out};
     const Transposed b = {w, size_t(inputs(p)), inputs(p), p.out};
-    product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, 0, p.out, [&](int n, int i, float sum) {
+    const Corner tile = corner(inputs(p));
+    product(tiles, a, b, tile.m, tile.n, 0, p.out, [&](int n, int i, float sum) {
         if (n < p.batch && i < inputs(p)) dx[size_t(n) * p.pixels * p.x_ld + position(p, i)] = sum;
     });
 }
@@ -78,7 +80,8 @@ KERNEL(THREADS) linear_weight_gradient(LinearParams params, const float* x, cons
     SHARED(Tiles, tiles);
     const Transposed a = {dy, size_t(p.y_ld), p.out, p.batch};
     const Inputs b = {p, x};
-    product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, 0, p.batch, [&](int o, int i, float sum) {
+    const Corner tile = corner(inputs(p));
+    product(tiles, a, b, tile.m, tile.n, 0, p.batch, [&](int o, int i, float sum) {
         if (o < p.out && i < inputs(p)) dw[size_t(o) * inputs(p) + i] = sum;
     });
 }

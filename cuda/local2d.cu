@@ -100,7 +100,8 @@ KERNEL(THREADS) local2d_forward(ConvParams params, const float* x, const float* 
     const int top = at.position / p.out_w * p.stride - p.padding, left = at.position % p.out_w * p.stride - p.padding;
     const Windows a = {p, x + at.group * group_in(p), top, left};
     const Dense b = {w + size_t(first) * inner, size_t(inner), outputs, inner};
-    product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, 0, inner, [&](int n, int o, float sum) {
+    const Corner tile = corner(outputs);
+    product(tiles, a, b, tile.m, tile.n, 0, inner, [&](int n, int o, float sum) {
         if (n >= p.batch || o >= outputs) return;
         const float value = sum + bias[first + o];
         y[(size_t(n) * p.out_h * p.out_w + at.position) * p.y_ld + at.group * outputs + o] = p.relu ? relu(value) : value;
@@ -115,7 +116,8 @@ KERNEL(THREADS) local2d_data_gradient(ConvParams params, const float* dy, const 
     const int h = at.position / p.in_w, column = at.position % p.in_w;
     const Gradients a = {p, dy + at.group * group_out(p), h, column};
     const BackWeights b = {p, w, h, column, at.group};
-    product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, 0, inner, [&](int n, int i, float sum) {
+    const Corner tile = corner(channels);
+    product(tiles, a, b, tile.m, tile.n, 0, inner, [&](int n, int i, float sum) {
         if (n >= p.batch || i >= channels) return;
         dx[(size_t(n) * p.in_h * p.in_w + at.position) * p.x_ld + at.group * channels + i] = sum;
     });
@@ -130,7 +132,8 @@ KERNEL(THREADS) local2d_weight_gradient(ConvParams params, const float* x, const
     const size_t image = size_t(p.out_h) * p.out_w * p.y_ld;
     const Transposed a = {dy + size_t(at.position) * p.y_ld + at.group * outputs, image, outputs, p.batch};
     const Columns b = {p, x + at.group * group_in(p), top, left};
-    product(tiles, a, b, int(blockIdx.x) * TILE_M, int(blockIdx.y) * TILE_N, 0, p.batch, [&](int o, int i, float sum) {
+    const Corner tile = corner(inner);
+    product(tiles, a, b, tile.m, tile.n, 0, p.batch, [&](int o, int i, float sum) {
         if (o < outputs && i < inner) dw[(size_t(first) + o) * inner + i] = sum;
     });
 }

@@ -4,7 +4,7 @@
 pub mod avg_pool2d;
 pub mod conv2d;
 pub mod dropout;
-mod gemm;
+pub(crate) mod gemm;
 pub mod linear;
 pub mod local2d;
 pub mod local_response_norm;

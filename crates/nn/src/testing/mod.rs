@@ -5,15 +5,22 @@
 //! |---|---|
 //! | [`alone`] | one layer's kernels, or one kernel, without a plan: gaps between pixels, a tower's share |
 //! | [`conv`] | convolution and linear layers, in f64 |
+//! | [`instructions`] | what tensor cores do, each instruction alone |
 //! | [`probe`] | a chain of layers through the real plan and a real backend |
+//! | [`product`] | the product of matrices alone |
 //! | [`mod@reference`] | the formulas, in f64 |
 
 pub mod alone;
 pub mod conv;
+pub mod instructions;
 pub mod probe;
+pub mod product;
 pub mod reference;
 
-use alexnode_core::rng::{Purpose, Stream};
+use alexnode_core::{
+    Precision,
+    rng::{Purpose, Stream},
+};
 
 /// Mismatches that a failed comparison prints.
 const SHOWN: usize = 8;
@@ -50,6 +57,25 @@ pub fn wide(x: &[f32]) -> Vec<f64> {
 /// The largest magnitude: what the rounding of a long sum is relative to.
 pub fn largest(x: &[f64]) -> f64 {
     x.iter().fold(0.0, |largest, x| x.abs().max(largest))
+}
+
+/// |got - want| / |want|, as vectors. Infinite for a NaN.
+pub fn relative_error(got: &[f32], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len(), "number of elements");
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let error = square(&mut got.iter().zip(want).map(|(got, want)| f64::from(*got) - want));
+    let ratio = (error / square(&mut want.iter().copied()).max(f64::MIN_POSITIVE)).sqrt();
+    if ratio.is_nan() { f64::INFINITY } else { ratio }
+}
+
+/// The same numbers as factors of a product in `precision`.
+pub fn rounded(x: &[f32], precision: Precision) -> Vec<f32> {
+    let round = match precision {
+        Precision::Fp32 => |x| x,
+        Precision::Tf32 => instructions::tf32,
+        Precision::Bf16 => instructions::bf16,
+    };
+    x.iter().map(|x| round(*x)).collect()
 }
 
 /// Numbers for tests: the same for the same seed.

@@ -3,6 +3,7 @@
 mod augment;
 mod convolution;
 mod dropout_epilogue;
+mod instructions;
 mod loss;
 mod machines;
 mod norm_pool;
@@ -62,9 +63,14 @@ fn families_for(small: bool) -> Vec<Family> {
 
 /// An emulated GPU; none where there is no C++ compiler, which only a developer's machine may lack.
 fn emulated(options: Options) -> Option<CudaBackend> {
+    emulated_in(Precision::Fp32, options)
+}
+
+/// The same, whose layers multiply in `precision`.
+fn emulated_in(precision: Precision, options: Options) -> Option<CudaBackend> {
     let specialise = options.specialise;
     match EmulatedDriver::new(&[0], options) {
-        Ok(driver) => Some(CudaBackend::new(Box::new(driver), Precision::Fp32, specialise).unwrap()),
+        Ok(driver) => Some(CudaBackend::new(Box::new(driver), precision, specialise).unwrap()),
         Err(error) if std::env::var_os("CI").is_none() => {
             eprintln!("SKIPPED on the emulated GPU: {error}");
             None

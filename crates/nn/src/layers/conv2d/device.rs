@@ -2,7 +2,7 @@
 
 use super::geometry::Params;
 use crate::layers::gemm::{Product, vectors};
-use alexnode_core::Stage;
+use alexnode_core::{Stage, Target};
 
 /// Parts of the pixels that the bias gradient sums apart.
 const BIAS_PARTS: usize = 64;
@@ -30,15 +30,15 @@ fn parts(p: &Params) -> usize {
     p.pixels().div_ceil(each)
 }
 
-pub(super) fn forward(p: &Params, entry: &'static str) -> Vec<Stage> {
+pub(super) fn forward(p: &Params, entry: &'static str, target: &Target) -> Vec<Stage> {
     let vectors = p.vectors_of_x() && vectors(&[p.weights() as i32]);
-    vec![Product { m: p.pixels(), n: p.y().c, times: p.groups(), vectors }.stage(entry)]
+    vec![Product { m: p.pixels(), n: p.y().c, times: p.groups(), vectors }.stage(entry, target)]
 }
 
-pub(super) fn data_gradient(p: &Params, entry: &'static str) -> Vec<Stage> {
+pub(super) fn data_gradient(p: &Params, entry: &'static str, target: &Target) -> Vec<Stage> {
     let m = (p.batch * p.in_h * p.in_w) as usize;
     let vectors = p.vectors_of_y() && vectors(&[p.in_c / p.groups]);
-    vec![Product { m, n: p.x().c, times: p.groups(), vectors }.stage(entry)]
+    vec![Product { m, n: p.x().c, times: p.groups(), vectors }.stage(entry, target)]
 }
 
 /// Bytes of the sums of all parts.
@@ -46,9 +46,9 @@ pub(super) fn weight_gradient_scratch(p: &Params) -> usize {
     (BIAS_PARTS * p.out_c as usize + parts(p) * p.all_weights()) * 4
 }
 
-pub(super) fn weight_gradient(p: &Params, entry: &'static str) -> Vec<Stage> {
+pub(super) fn weight_gradient(p: &Params, entry: &'static str, target: &Target) -> Vec<Stage> {
     let vectors = p.vectors_of_x() && p.vectors_of_y();
-    let product = Product { m: p.y().c, n: p.weights(), times: p.groups() * parts(p), vectors }.stage(entry);
+    let product = Product { m: p.y().c, n: p.weights(), times: p.groups() * parts(p), vectors }.stage(entry, target);
     // The same macros for all three: one compilation less where kernels are compiled as whole files.
     let defines = product.defines.clone();
     let biases = Stage {

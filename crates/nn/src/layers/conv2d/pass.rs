@@ -297,8 +297,8 @@ impl Kernel for Conv2dForward {
         let finish = Finish { bias: Some(bias), relu: p.relu != 0 };
         pass.run(host, x, packed, finish, &y, &Shared::new(patches));
     }
-    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
-        device::forward(p, Self::NAME)
+    fn stages(p: &Params, target: &Target) -> Vec<Stage> {
+        device::forward(p, Self::NAME, target)
     }
 }
 
@@ -328,7 +328,7 @@ impl Kernel for Conv2dDataGradient {
             pass.run(host, dy, packed, finish, &dx, &Shared::new(patches));
         }
     }
-    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
-        device::data_gradient(p, Self::NAME)
+    fn stages(p: &Params, target: &Target) -> Vec<Stage> {
+        device::data_gradient(p, Self::NAME, target)
     }
 }

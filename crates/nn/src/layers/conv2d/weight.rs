@@ -129,8 +129,8 @@ impl Kernel for Conv2dWeightGradient {
             }
         });
     }
-    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
-        device::weight_gradient(p, Self::NAME)
+    fn stages(p: &Params, target: &Target) -> Vec<Stage> {
+        device::weight_gradient(p, Self::NAME, target)
     }
 }
 

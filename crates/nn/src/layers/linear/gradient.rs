@@ -98,8 +98,8 @@ impl Kernel for LinearDataGradient {
             }
         });
     }
-    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
-        device::data_gradient(p, Self::NAME)
+    fn stages(p: &Params, target: &Target) -> Vec<Stage> {
+        device::data_gradient(p, Self::NAME, target)
     }
 }
 
@@ -174,8 +174,8 @@ impl Kernel for LinearWeightGradient {
             }
         });
     }
-    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
-        device::weight_gradient(p, Self::NAME)
+    fn stages(p: &Params, target: &Target) -> Vec<Stage> {
+        device::weight_gradient(p, Self::NAME, target)
     }
 }
 

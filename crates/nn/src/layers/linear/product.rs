@@ -88,8 +88,8 @@ impl Kernel for LinearForward {
             }
         });
     }
-    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
-        device::forward(p, Self::NAME)
+    fn stages(p: &Params, target: &Target) -> Vec<Stage> {
+        device::forward(p, Self::NAME, target)
     }
 }
 

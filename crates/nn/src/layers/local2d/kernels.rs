@@ -137,8 +137,8 @@ impl Kernel for Local2dForward {
             }
         });
     }
-    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
-        device::forward(p, Self::NAME)
+    fn stages(p: &Params, target: &Target) -> Vec<Stage> {
+        device::forward(p, Self::NAME, target)
     }
 }
 
@@ -187,8 +187,8 @@ impl Kernel for Local2dWeightGradient {
             }
         });
     }
-    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
-        device::weight_gradient(p, Self::NAME)
+    fn stages(p: &Params, target: &Target) -> Vec<Stage> {
+        device::weight_gradient(p, Self::NAME, target)
     }
 }
 
@@ -223,8 +223,8 @@ impl Kernel for Local2dDataGradient {
             }
         });
     }
-    fn stages(p: &Params, _: &Target) -> Vec<Stage> {
-        device::data_gradient(p, Self::NAME)
+    fn stages(p: &Params, target: &Target) -> Vec<Stage> {
+        device::data_gradient(p, Self::NAME, target)
     }
 }
 
