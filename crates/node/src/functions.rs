@@ -83,7 +83,8 @@ pub fn measure_ceilings(env: &Env, request: String) -> napi::Result<Object<'_>> 
     let CeilingsRequest { device, threads, precision, options } =
         parse("measureCeilings", &request).map_err(|e| to_js(*env, &e))?;
     let work = move |cancel: &AtomicBool| -> Result<String> {
-        let mut backend = devices::Request { names: &[device], threads, precision: precision.parse()? }.open()?;
+        let mut backend =
+            devices::Request { names: &[device], threads, precision: precision.parse()?, notices: false }.open()?;
         json(&ceilings::measure(&mut *backend, &options, cancel)?)
     };
     task::once(env, "alexnode-ceilings", work, |_, found| Ok(found))

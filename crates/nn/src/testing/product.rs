@@ -18,6 +18,9 @@ struct Params {
     vectors: i32,
 }
 
+/// Where element (i, k) of a matrix with so many rows lies.
+type At = fn(p: &Params, i: usize, k: usize, rows: i32) -> usize;
+
 /// Both matrices `[row][k]`. Arguments: a, b, c.
 struct AlongK;
 /// Both matrices `[k][row]`.
@@ -28,8 +31,8 @@ impl Params {
         let product = Product { m: self.m as usize, n: self.n as usize, times: 1, vectors: self.vectors != 0 };
         vec![product.stage_with(entry, &tiles(target)[self.tile as usize], target.precision)]
     }
-    /// The formula, with element (i, k) of `a` and `b` at `at(i, k, rows)`.
-    fn run(&self, args: &Args<'_>, at: fn(&Self, usize, usize, i32) -> usize) {
+    /// The formula, with element (i, k) of `a` and `b` at `at(p, i, k, rows)`.
+    fn run(&self, args: &Args<'_>, at: At) {
         let (a, b, c) = (args.read::<f32>(0), args.read::<f32>(1), args.write::<f32>(2));
         for (i, c) in c.iter_mut().enumerate() {
             let (m, n) = (i / self.n as usize, i % self.n as usize);
@@ -96,7 +99,7 @@ pub fn check_products(backend: &mut dyn Backend) -> Vec<u32> {
 fn check_product(p: Params, precision: Precision, backend: &mut dyn Backend) -> Vec<u32> {
     let mut rng = Rng::new(40 + p.tile as u64);
     let [a, b] = [p.m, p.n].map(|rows| rng.normals((rows * p.k) as usize, 1.0));
-    let layouts: [(&'static KernelDef, fn(&Params, usize, usize, i32) -> usize); 2] =
+    let layouts: [(&'static KernelDef, At); 2] =
         [(define::<AlongK>(), Params::along_k), (define::<AlongRows>(), Params::along_rows)];
     let mut bits = Vec::new();
     for (kernel, at) in layouts {

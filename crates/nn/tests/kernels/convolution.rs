@@ -1,8 +1,14 @@
-use crate::{agree, name, processor};
-use alexnode_core::Shape;
+use crate::{agree, instructions::machines, name, processor, same_passes};
+use alexnode_core::{Precision, Shape};
 use alexnode_nn::{
     layers::{Init, Layer, conv2d::Conv2d, linear::Linear, local2d::Local2d},
-    testing::{Rng, alone::Alone, compare, conv::Convolution, largest, wide},
+    testing::{
+        Rng,
+        alone::{Alone, Passes},
+        compare,
+        conv::Convolution,
+        largest, relative_error, rounded, wide,
+    },
 };
 
 /// Batch, input, then output channels, kernel, stride, padding and groups.
@@ -94,6 +100,50 @@ fn against(layer: &dyn Layer, input: Shape, shape: &Convolution) {
     }
 }
 
+/// `layer` against the reference `shape` on tensor cores: with factors that need no rounding, so that only the sums can differ, and with others.
+fn against_on_tensor_cores(layer: &dyn Layer, input: Shape, shape: &Convolution) {
+    let mut rng = Rng::new(19);
+    let (x, dy) = (rng.normals(shape.inputs(), 1.0), rng.normals(shape.outputs(), 1.0));
+    let (weights, bias) = (rng.normals(shape.weights(), 1.0), rng.normals(shape.biases(), 1.0));
+    let mut alone = Alone::new(layer, shape.batch, input);
+    alone.fused_relu = true;
+    for precision in [Precision::Tf32, Precision::Bf16] {
+        let mut run = |[x, dy, weights]: [Vec<f32>; 3], gaps: &[[usize; 2]], [sums, long_sums]: [f64; 2]| {
+            let y: Vec<f64> =
+                shape.forward(&wide(&x), &wide(&weights), &wide(&bias)).iter().map(|y| y.max(0.0)).collect();
+            let gradients = shape.backward(&wide(&x), &wide(&weights), &wide(&dy));
+            alone.parameters = vec![weights, bias.clone()];
+            let mut first: Option<Passes> = None;
+            for ((machine, mut backend), gaps) in machines(precision).zip(gaps) {
+                alone.gaps = *gaps;
+                let passes = alone.run(&x, &dy, &mut backend);
+                let name = format!("{}: {machine}, gaps {gaps:?}", name(&alone));
+                if let Some(first) = &first {
+                    same_passes(&name, first, &passes);
+                    continue;
+                }
+                let near = |what: &str, got: &[f32], want: &[f64], most: f64| {
+                    let error = relative_error(got, want);
+                    assert!(error <= most, "{name}: {what}: error {error:e}, at most {most:e}");
+                    compare(&format!("{name}: {what}"), got, want, 0.0, 4.0 * most * largest(want));
+                };
+                near("output", &passes.y, &y, sums);
+                near("gradient", &passes.dx, &gradients.dx, sums);
+                near("gradient of the weights", &passes.gradients[0], &gradients.dw, long_sums);
+                near("gradient of the biases", &passes.gradients[1], &gradients.db, 1e-5);
+                first = Some(passes);
+            }
+        };
+        let factors = [&x, &dy, &weights];
+        run(factors.map(|values| rounded(values, precision)), &[[0, 0], [8, 24], [5, 3], [0, 16]], [2e-5, 1e-4]);
+        // What is lost by rounding is known for many numbers together only.
+        if x.len().min(weights.len()).min(dy.len()) >= 400 {
+            let error = if precision == Precision::Tf32 { 5e-4 } else { 4e-3 };
+            run(factors.map(|values| values.clone()), &[[0, 0]], [error, error]);
+        }
+    }
+}
+
 /// The reference of a case.
 fn reference(
     layer: &dyn Layer,
@@ -114,6 +164,14 @@ fn convolutions() {
 }
 
 #[test]
+fn convolutions_on_tensor_cores() {
+    for case in CASES {
+        let layer = conv2d(case.2);
+        against_on_tensor_cores(&layer, case.1, &reference(&layer, false, *case));
+    }
+}
+
+#[test]
 fn convolutions_without_shared_weights() {
     for case in LOCAL_CASES {
         let layer = Local2d(conv2d(case.2));
@@ -122,9 +180,25 @@ fn convolutions_without_shared_weights() {
 }
 
 #[test]
+fn convolutions_without_shared_weights_on_tensor_cores() {
+    for case in LOCAL_CASES {
+        let layer = Local2d(conv2d(case.2));
+        against_on_tensor_cores(&layer, case.1, &reference(&layer, true, *case));
+    }
+}
+
+#[test]
 fn fully_connected_layers() {
     for (batch, input, out) in LINEAR_CASES {
         against(&linear(*out), *input, &Convolution::linear(*batch, [input.h, input.w, input.c], *out));
+    }
+}
+
+#[test]
+fn fully_connected_layers_on_tensor_cores() {
+    for (batch, input, out) in LINEAR_CASES {
+        let shape = Convolution::linear(*batch, [input.h, input.w, input.c], *out);
+        against_on_tensor_cores(&linear(*out), *input, &shape);
     }
 }
 

@@ -107,18 +107,21 @@ fn agree(alone: &mut Alone<'_>, x: &[f32], dy: &[f32]) -> Vec<Passes> {
                 first = Some(passes);
                 continue;
             };
-            let same = |what: &str, a: &[f32], b: &[f32]| {
-                assert!(bits(a) == bits(b), "{name}: other bits of {what} with {machine}, gaps {gaps:?}");
-            };
-            same("output", &first.y, &passes.y);
-            same("gradient", &first.dx, &passes.dx);
-            for (i, (a, b)) in first.gradients.iter().zip(&passes.gradients).enumerate() {
-                same(&format!("gradient of parameter tensor {i}"), a, b);
-            }
+            same_passes(&format!("{name}: {machine}, gaps {gaps:?}"), first, &passes);
         }
         all.extend(first);
     }
     all
+}
+
+/// An error where two results differ in a bit.
+fn same_passes(name: &str, a: &Passes, b: &Passes) {
+    let same = |what: &str, a: &[f32], b: &[f32]| assert!(bits(a) == bits(b), "{name}: other bits of {what}");
+    same("output", &a.y, &b.y);
+    same("gradient", &a.dx, &b.dx);
+    for (i, (a, b)) in a.gradients.iter().zip(&b.gradients).enumerate() {
+        same(&format!("gradient of parameter tensor {i}"), a, b);
+    }
 }
 
 /// As [`agree`]; and output and gradient are near `want`. What the processor made.
