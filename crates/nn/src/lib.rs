@@ -17,6 +17,7 @@
 //! | `room` | whether all that fits on the devices |
 //! | [`parameter`] | parameter tensors outside of any slot: initial values, shares of towers, order of axes in files |
 //! | [`describe`] | the layer table, the exact memory and the counters, without allocating any of it |
+//! | [`timing`] | how long a step takes, and each of its operations |
 //! | [`trainer`] | steps, evaluations, diagnoses |
 //! | [`checkpoint`] | files of weights and momentum |
 //! | [`testing`] | naive f64 references, and a probe for single layers |
@@ -41,4 +42,5 @@ pub mod sgd;
 mod stages;
 pub mod testing;
 pub mod tile;
+pub mod timing;
 pub mod trainer;

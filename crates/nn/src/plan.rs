@@ -72,8 +72,8 @@ pub struct Need {
 /// A network lowered to operations.
 #[derive(Debug)]
 pub struct Plan {
-    drafts: Vec<Draft>,
-    values: Vec<crate::lower::ValueInfo>,
+    pub(crate) drafts: Vec<Draft>,
+    pub(crate) values: Vec<crate::lower::ValueInfo>,
     offsets: Vec<usize>,
     arena: Vec<usize>,
     /// The output of every layer on every slot that computes it, alive right after the layer's last forward operation; none for a layer whose
@@ -129,7 +129,7 @@ impl Plan {
         }
         counters
     }
-    fn slot(&self, value: Value) -> SlotId {
+    pub(crate) fn slot(&self, value: Value) -> SlotId {
         self.values[value.0 as usize].slot
     }
     /// The place of `arg` when the arenas and the rest are where the arguments say.

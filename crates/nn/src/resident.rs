@@ -167,6 +167,29 @@ impl Resident {
         let view = self.view(slot, what).slice(0, bytes.len());
         self.backend.download(view, bytes)
     }
+    /// Everything that outlives a step, one entry per slot.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn snapshot(&mut self) -> Result<Vec<Vec<u8>>> {
+        let mut slots = Vec::new();
+        for view in self.whole() {
+            slots.push(vec![0; view.bytes]);
+            self.backend.download(view, slots.last_mut().expect("the slot's"))?;
+        }
+        Ok(slots)
+    }
+    /// Puts a [`snapshot`](Self::snapshot) back.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn restore(&mut self, snapshot: &[Vec<u8>]) -> Result<()> {
+        self.whole().into_iter().zip(snapshot).try_for_each(|(view, bytes)| self.backend.upload(view, bytes))
+    }
+    fn whole(&self) -> Vec<View> {
+        let views = self.buffers.iter().zip(&self.layout.resident);
+        views.map(|(buffer, bytes)| View { buffer: *buffer, offset: 0, bytes: *bytes }).collect()
+    }
     /// The sums since they were last cleared.
     ///
     /// # Errors

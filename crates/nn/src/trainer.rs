@@ -10,6 +10,7 @@ use crate::{
     request::Mode,
     resident::{Kind, Plans, Resident},
     room::Demand,
+    timing::{self, TimingOptions, Timings},
 };
 use alexnode_core::{
     Backend, Batch, BatchSource, Error, ErrorCode, Result, SlotId, StepState, backend::RecordingId, state::Totals,
@@ -320,6 +321,38 @@ impl Trainer {
         }
         self.resident.backend().synchronize()?;
         Ok(Report::new(steps, self.resident.totals()?, begin, wait))
+    }
+
+    /// How long a training step takes, as a whole and operation by operation, on the minibatch `batch`; see [`timing`]. Afterwards all is as it was.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` for options that make no sense, `ERR_ABORTED` where `cancel` is set, `ERR_DEVICE` where there is no memory to keep aside what operations
+    /// change in place, `ERR_DIVERGED` where the loss was not a finite number: updates do nothing then.
+    pub fn timings(&mut self, batch: &Batch, options: &TimingOptions, cancel: &AtomicBool) -> Result<Timings> {
+        let before = self.resident.snapshot()?;
+        let outcome = self.measure(batch, options, cancel);
+        self.resident.restore(&before)?;
+        outcome
+    }
+
+    fn measure(&mut self, batch: &Batch, options: &TimingOptions, cancel: &AtomicBool) -> Result<Timings> {
+        // At a rate of 0 an update has nothing to do.
+        const RATES: [f32; 2] = [1e-6, 1e-6];
+        let layers = self.network.parameters().iter().map(|p| self.network.layer(p.layer).name().to_owned());
+        let rates = layers.map(|layer| (layer, RATES)).collect();
+        self.stage(batch)?;
+        self.write_rates(&rates)?;
+        let state = StepState { valid: batch.valid as u32, views: 1, colour_noise: 0.1, ..self.seeded() };
+        for slot in self.resident.slots() {
+            self.resident.write(slot, External::State, &[state])?;
+        }
+        let Self { network, batch, plans, train, resident, .. } = self;
+        let step = timing::Step { network, batch: *batch, plan: &plans.train, ops: train };
+        let timings = timing::measure(resident.backend(), &step, options, cancel)?;
+        match self.diverged()? {
+            None => Ok(timings),
+            Some(_) => Err(Error::new(ErrorCode::Diverged, "the loss of the step to be timed is not a finite number")),
+        }
     }
 
     /// A tensor by its name in files (`conv1.weight`, `momentum.conv1.weight`), in the order of files (weights of convolutions: OIHW), with its shape.
