@@ -22,6 +22,7 @@ sources![
     "add.cu",
     "augment.cu",
     "avg_pool2d.cu",
+    "ceilings.cu",
     "conv2d.cu",
     "dropout.cu",
     "linear.cu",

@@ -19,10 +19,12 @@
 //! | [`describe`] | the layer table, the exact memory and the counters, without allocating any of it |
 //! | [`timing`] | how long a step takes, and each of its operations |
 //! | [`trainer`] | steps, evaluations, diagnoses |
+//! | [`ceilings`] | what a device can do at most |
 //! | [`checkpoint`] | files of weights and momentum |
 //! | [`testing`] | naive f64 references, and a probe for single layers |
 
 pub mod augment;
+pub mod ceilings;
 pub mod checkpoint;
 pub mod describe;
 mod fusions;

@@ -1,0 +1,253 @@
+//! What a device can do at most: bytes copied and numbers multiplied and added per second. Measured, on the device at hand, so that the times of
+//! [`timing`](crate::timing) have something to be compared with.
+//!
+//! Two kernels of the usual kind, with nothing in the way: a copy within the device's memory, and multiply-adds on registers.
+
+use crate::timing::{SlotName, Spread, TimingOptions, repeats, sample};
+use alexnode_core::{
+    Backend, BufferId, Error, ErrorCode, Launch, Result, SlotId, Stage, Target, View,
+    host::{Host, parallel_chunks},
+    kernel::{Access, Args, Kernel, define},
+};
+use bytemuck::{Pod, Zeroable};
+use multiversion::multiversion;
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// The constants of [`CopyCeiling`].
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct CopyCeilingParams {
+    /// 16-byte vectors.
+    pub vectors: u32,
+}
+
+/// to = from. Arguments: from, to.
+#[derive(Debug)]
+pub struct CopyCeiling;
+
+impl Kernel for CopyCeiling {
+    type Params = CopyCeilingParams;
+    const NAME: &'static str = "copy_ceiling";
+    const SOURCE: &'static str = "ceilings.cu";
+    const ACCESS: &'static [Access] = &[Access::Read, Access::Write];
+    fn run(p: &CopyCeilingParams, args: &Args<'_>, host: &dyn Host) {
+        const TASK: usize = 256 << 10;
+        let bytes = p.vectors as usize * VECTOR;
+        let (from, to) = (args.read::<u8>(0), &mut args.write::<u8>(1)[..bytes]);
+        parallel_chunks(host, to, TASK, |i, to| to.copy_from_slice(&from[i * TASK..][..to.len()]));
+    }
+    fn stages(p: &CopyCeilingParams, _: &Target) -> Vec<Stage> {
+        // Four vectors a thread.
+        vec![Stage::each(Self::NAME, (p.vectors as usize).div_ceil(4))]
+    }
+}
+
+/// The constants of [`MultiplyCeiling`].
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct MultiplyCeilingParams {
+    /// Numbers of the result.
+    pub items: u32,
+    /// Multiply-adds of each chain.
+    pub rounds: u32,
+}
+
+/// Chains of an item, as in the `.cu`.
+const CHAINS: usize = 8;
+
+impl MultiplyCeilingParams {
+    /// Multiplications and additions.
+    pub fn flops(&self) -> f64 {
+        2.0 * f64::from(self.items) * f64::from(self.rounds) * CHAINS as f64
+    }
+}
+
+/// Of item i [`CHAINS`] numbers x = 1, 2, ...; each becomes x factor(i) + term(i) again and again; y = their sum. Arguments: y.
+#[derive(Debug)]
+pub struct MultiplyCeiling;
+
+impl Kernel for MultiplyCeiling {
+    type Params = MultiplyCeilingParams;
+    const NAME: &'static str = "multiply_ceiling";
+    const SOURCE: &'static str = "ceilings.cu";
+    const ACCESS: &'static [Access] = &[Access::Write];
+    fn run(p: &MultiplyCeilingParams, args: &Args<'_>, host: &dyn Host) {
+        // A multiple of the lanes: the factors and terms of every task are those of the first one.
+        const TASK: usize = 32 * LANES;
+        let y = &mut args.write::<f32>(0)[..p.items as usize];
+        parallel_chunks(host, y, TASK, |_, y| {
+            for y in y.chunks_mut(LANES) {
+                y.copy_from_slice(&chains(p.rounds)[..y.len()]);
+            }
+        });
+    }
+    fn stages(p: &MultiplyCeilingParams, _: &Target) -> Vec<Stage> {
+        vec![Stage::each(Self::NAME, p.items as usize)]
+    }
+}
+
+/// Items that the processor computes at once: after so many, factors and terms repeat.
+const LANES: usize = 8;
+
+/// The factors and terms of the first items, as in the `.cu`.
+pub fn factors_and_terms() -> ([f32; LANES], [f32; LANES]) {
+    let factor = |i: usize| (1023 - i % 8) as f32 / 1024.0;
+    let term = |i: usize| (1 + i % 4) as f32 / 1024.0;
+    (std::array::from_fn(factor), std::array::from_fn(term))
+}
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn chains(rounds: u32) -> [f32; LANES] {
+    let (factor, term) = factors_and_terms();
+    let mut x: [[f32; LANES]; CHAINS] = std::array::from_fn(|chain| [1.0 + chain as f32; LANES]);
+    for _ in 0..rounds {
+        for x in &mut x {
+            for lane in 0..LANES {
+                x[lane] = x[lane].mul_add(factor[lane], term[lane]);
+            }
+        }
+    }
+    std::array::from_fn(|lane| x.iter().map(|x| x[lane]).sum())
+}
+
+/// What a device can do at most.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ceilings {
+    /// The device.
+    pub slot: SlotName,
+    /// Bytes per second, read and written, of a copy within its memory.
+    pub copy: Spread,
+    /// Multiplications and additions per second, by precision: those that the device was opened with.
+    pub multiply: BTreeMap<String, Spread>,
+}
+
+/// Bytes of a vector.
+const VECTOR: usize = 16;
+/// Multiply-adds of a chain between start and end of a thread.
+const ROUNDS: u32 = 512;
+/// The ceilings need longer samples than operations do: the beginning and the end of a launch are idle.
+const SAMPLE: f64 = 5.0;
+
+/// Measures slot 0 of `backend`.
+///
+/// # Errors
+/// `ERR_USAGE` for options that make no sense, `ERR_ABORTED` where `cancel` is set, `ERR_DEVICE` where there is no memory.
+pub fn measure(backend: &mut dyn Backend, options: &TimingOptions, cancel: &AtomicBool) -> Result<Ceilings> {
+    options.check()?;
+    let mut bench = Bench { backend, options, cancel };
+    let copy = bench.copy()?;
+    let multiply = BTreeMap::from([("fp32".to_owned(), bench.multiply()?)]);
+    let slot = SlotName::all(bench.backend).swap_remove(0);
+    Ok(Ceilings { slot, copy, multiply })
+}
+
+struct Bench<'a> {
+    backend: &'a mut dyn Backend,
+    options: &'a TimingOptions,
+    cancel: &'a AtomicBool,
+}
+
+impl Bench<'_> {
+    /// Bytes per second. Beyond what caches hold, unless that would take long or there is little memory.
+    fn copy(&mut self) -> Result<Spread> {
+        let most = self.backend.slots()[0].free.map_or(usize::MAX, |free| free / 4).min(512 << 20);
+        self.largest([16 << 20, 64 << 20, 256 << 20, 512 << 20].into_iter().filter(|bytes| *bytes <= most), |bytes| {
+            Work {
+                buffers: vec![bytes, bytes],
+                amount: 2.0 * bytes as f64,
+                launch: Box::new(move |buffers| {
+                    let params = CopyCeilingParams { vectors: (bytes / VECTOR) as u32 };
+                    Launch::new(define::<CopyCeiling>(), bytemuck::bytes_of(&params), buffers)
+                }),
+            }
+        })
+    }
+
+    /// Multiplications and additions per second in fp32.
+    fn multiply(&mut self) -> Result<Spread> {
+        self.largest([1 << 14, 1 << 17, 1 << 20, 1 << 22], |items| {
+            let params = MultiplyCeilingParams { items: items as u32, rounds: ROUNDS };
+            Work {
+                buffers: vec![items * 4],
+                amount: params.flops(),
+                launch: Box::new(move |buffers| {
+                    Launch::new(define::<MultiplyCeiling>(), bytemuck::bytes_of(&params), buffers)
+                }),
+            }
+        })
+    }
+
+    /// The rate of the first size whose launch takes as long as a sample shall; of the last one if none does.
+    fn largest(&mut self, sizes: impl IntoIterator<Item = usize>, work: impl Fn(usize) -> Work) -> Result<Spread> {
+        let wanted = SAMPLE * self.options.sample_seconds;
+        let mut rate = Err(Error::device("there is not enough memory to measure a copy"));
+        for size in sizes {
+            let work = work(size);
+            let mut buffers = Vec::new();
+            let outcome = self.rate(&work, &mut buffers, wanted);
+            for buffer in buffers {
+                self.backend.free(buffer);
+            }
+            let (seconds, measured) = outcome?;
+            rate = Ok(measured);
+            if seconds >= wanted {
+                break;
+            }
+        }
+        rate
+    }
+
+    /// Seconds of a launch, and the rate of `work`.
+    fn rate(&mut self, work: &Work, buffers: &mut Vec<BufferId>, wanted: f64) -> Result<(f64, Spread)> {
+        let mut views = Vec::new();
+        for bytes in &work.buffers {
+            let buffer = self.backend.alloc(SlotId(0), *bytes)?;
+            buffers.push(buffer);
+            views.push(View { buffer, offset: 0, bytes: *bytes });
+            self.fill(views[views.len() - 1])?;
+        }
+        let launch = (work.launch)(&views);
+        let mut run = |times: usize| {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(Error::new(ErrorCode::Aborted, "the measurement was stopped"));
+            }
+            sample(self.backend, times, |backend| backend.launch(SlotId(0), &launch))
+        };
+        // The first time loads code and touches memory.
+        run(1)?;
+        let seconds = run(1)?;
+        let times = repeats(seconds, wanted);
+        let samples = (0..self.options.rounds).map(|_| run(times)).collect::<Result<Vec<_>>>()?;
+        Ok((seconds, Spread::of(&samples).rate(work.amount)))
+    }
+
+    /// Bytes without a pattern: some devices are faster on zeros.
+    fn fill(&mut self, view: View) -> Result<()> {
+        const PIECE: usize = 4 << 20;
+        let mut state = 1u64;
+        let mut word = || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (state >> 32) as u32
+        };
+        let words: Vec<u32> = (0..PIECE.min(view.bytes) / 4).map(|_| word()).collect();
+        let piece: &[u8] = bytemuck::cast_slice(&words);
+        (0..view.bytes).step_by(PIECE).try_for_each(|offset| {
+            let bytes = PIECE.min(view.bytes - offset);
+            self.backend.upload(view.slice(offset, bytes), &piece[..bytes])
+        })
+    }
+}
+
+/// Something to be launched.
+struct Work {
+    /// The bytes of its arguments.
+    buffers: Vec<usize>,
+    /// What it does, in bytes or operations.
+    amount: f64,
+    launch: Box<dyn Fn(&[View]) -> Launch>,
+}
