@@ -4,6 +4,7 @@ mod augment;
 mod convolution;
 mod dropout_epilogue;
 mod loss;
+mod machines;
 mod norm_pool;
 mod norms;
 mod pointwise;
@@ -30,13 +31,16 @@ fn processor(workers: usize) -> CpuBackend {
 type Family = Vec<(String, [usize; 2], Box<dyn Backend>)>;
 
 /// Every machine that runs kernels here: the processor with several numbers of workers, an emulated GPU with several orders of its threads, and one
-/// that looks at every access, for which one order is enough.
+/// that looks at every access, for which one order is enough; or what the environment names.
 fn families() -> Vec<Family> {
     families_for(true)
 }
 
-/// Likewise; the last only for `small` tasks.
+/// Likewise; the one that looks only for `small` tasks.
 fn families_for(small: bool) -> Vec<Family> {
+    if let Some(named) = machines::named(Precision::Fp32) {
+        return named;
+    }
     let processors = [([0, 0], 1), ([5, 3], 2), ([0, 16], 3), ([7, 0], 5)];
     let processors = processors
         .map(|(gaps, workers)| (format!("{workers} workers"), gaps, Box::new(processor(workers)) as Box<dyn Backend>));

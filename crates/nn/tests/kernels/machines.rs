@@ -1,0 +1,107 @@
+//! Devices that the environment names, instead of an emulated one: so that this program runs, by itself, on a machine with a GPU.
+//! `ALEXNODE_TEST_DEVICES=cuda:0`, or several with commas.
+
+use super::{Family, processor};
+use alexnode_core::{Backend, BufferId, Copy2d, DeviceName, Error, Launch, Precision, Result, SlotId, SlotInfo, View};
+use alexnode_cuda::{
+    CudaBackend,
+    emulated::{EmulatedDriver, Options},
+};
+use std::sync::{Mutex, PoisonError};
+
+const VARIABLE: &str = "ALEXNODE_TEST_DEVICES";
+
+/// The processor, which comes first everywhere, and a family for each device that the environment names; or none where it names none.
+///
+/// # Panics
+/// Where a device cannot be opened: who names one wants it.
+pub fn named(precision: Precision) -> Option<Vec<Family>> {
+    let names = std::env::var(VARIABLE).ok().filter(|names| !names.is_empty())?;
+    let family = |name: &str| {
+        let gaps = [[0, 0], [5, 3], [0, 16], [7, 0]];
+        let lend = || lend(name, precision).unwrap_or_else(|error| panic!("{VARIABLE}: {name}: {error}"));
+        gaps.map(|gaps| (name.to_owned(), gaps, lend())).into()
+    };
+    let first: Family = vec![("1 worker".to_owned(), [0, 0], Box::new(processor(1)))];
+    Some(std::iter::once(first).chain(names.split(',').map(family)).collect())
+}
+
+/// The one place that knows how a device is opened here.
+fn open(name: &str, precision: Precision) -> Result<Box<dyn Backend>> {
+    match name.parse()? {
+        DeviceName::Cpu => Ok(Box::new(processor(2))),
+        DeviceName::Emulated(n) => {
+            let driver = EmulatedDriver::new(&[n], Options::default())?;
+            Ok(Box::new(CudaBackend::new(Box::new(driver), precision, false)?))
+        }
+        DeviceName::Cuda(_) => Err(Error::device("this build has no CUDA backend")),
+    }
+}
+
+type Idle = (String, Precision, Box<dyn Backend>);
+/// Devices that no test uses right now. Opening one and loading kernels takes longer than most tests.
+static IDLE: Mutex<Vec<Idle>> = Mutex::new(Vec::new());
+
+fn lend(name: &str, precision: Precision) -> Result<Box<dyn Backend>> {
+    let found = {
+        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = idle.iter().position(|(other, its, _)| other == name && *its == precision);
+        place.map(|place| idle.swap_remove(place).2)
+    };
+    let backend = found.map_or_else(|| open(name, precision), Ok)?;
+    Ok(Box::new(Lent { name: name.to_owned(), precision, backend: Some(backend) }))
+}
+
+/// A device that comes back after use.
+struct Lent {
+    name: String,
+    precision: Precision,
+    // None only while it is dropped.
+    backend: Option<Box<dyn Backend>>,
+}
+
+impl Lent {
+    fn inner(&mut self) -> &mut dyn Backend {
+        self.backend.as_deref_mut().expect("a device that is lent")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // After a failure nobody knows what state a device is in.
+        if let Some(backend) = self.backend.take().filter(|_| !std::thread::panicking()) {
+            let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.push((std::mem::take(&mut self.name), self.precision, backend));
+        }
+    }
+}
+
+impl Backend for Lent {
+    fn slots(&self) -> &[SlotInfo] {
+        self.backend.as_ref().expect("a device that is lent").slots()
+    }
+    fn alloc(&mut self, slot: SlotId, bytes: usize) -> Result<BufferId> {
+        self.inner().alloc(slot, bytes)
+    }
+    fn free(&mut self, buffer: BufferId) {
+        self.inner().free(buffer);
+    }
+    fn upload(&mut self, dst: View, src: &[u8]) -> Result<()> {
+        self.inner().upload(dst, src)
+    }
+    fn download(&mut self, src: View, dst: &mut [u8]) -> Result<()> {
+        self.inner().download(src, dst)
+    }
+    fn copy(&mut self, copy: &Copy2d) -> Result<()> {
+        self.inner().copy(copy)
+    }
+    fn prepare(&mut self, launches: &mut dyn Iterator<Item = (SlotId, &Launch)>) -> Result<()> {
+        self.inner().prepare(launches)
+    }
+    fn launch(&mut self, slot: SlotId, launch: &Launch) -> Result<()> {
+        self.inner().launch(slot, launch)
+    }
+    fn synchronize(&mut self) -> Result<()> {
+        self.inner().synchronize()
+    }
+}
