@@ -7,7 +7,7 @@ use crate::timing::{SlotName, Spread, TimingOptions, repeats, sample};
 use alexnode_core::{
     Backend, BufferId, Error, ErrorCode, Launch, Result, SlotId, Stage, Target, View,
     host::{Host, parallel_chunks},
-    kernel::{Access, Args, Kernel, define},
+    kernel::{Access, Args, Kernel, KernelDef, define},
 };
 use bytemuck::{Pod, Zeroable};
 use multiversion::multiversion;
@@ -155,16 +155,11 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Bytes per second. Beyond what caches hold, unless that would take long or there is little memory.
     fn copy(&mut self) -> Result<Spread> {
-        let most = self.backend.slots()[0].free.map_or(usize::MAX, |free| free / 4).min(512 << 20);
-        self.largest([16 << 20, 64 << 20, 256 << 20, 512 << 20].into_iter().filter(|bytes| *bytes <= most), |bytes| {
-            Work {
-                buffers: vec![bytes, bytes],
-                amount: 2.0 * bytes as f64,
-                launch: Box::new(move |buffers| {
-                    let params = CopyCeilingParams { vectors: (bytes / VECTOR) as u32 };
-                    Launch::new(define::<CopyCeiling>(), bytemuck::bytes_of(&params), buffers)
-                }),
-            }
+        let most = self.backend.slots()[0].free.map_or(usize::MAX, |free| free / 4);
+        let sizes = [16 << 20, 64 << 20, 256 << 20, 512 << 20].into_iter().filter(|bytes| *bytes <= most);
+        self.largest(sizes, |bytes| {
+            let params = CopyCeilingParams { vectors: (bytes / VECTOR) as u32 };
+            Work::new::<CopyCeiling>(params, vec![bytes, bytes], 2.0 * bytes as f64)
         })
     }
 
@@ -172,13 +167,7 @@ impl Bench<'_> {
     fn multiply(&mut self) -> Result<Spread> {
         self.largest([1 << 14, 1 << 17, 1 << 20, 1 << 22], |items| {
             let params = MultiplyCeilingParams { items: items as u32, rounds: ROUNDS };
-            Work {
-                buffers: vec![items * 4],
-                amount: params.flops(),
-                launch: Box::new(move |buffers| {
-                    Launch::new(define::<MultiplyCeiling>(), bytemuck::bytes_of(&params), buffers)
-                }),
-            }
+            Work::new::<MultiplyCeiling>(params, vec![items * 4], params.flops())
         })
     }
 
@@ -211,7 +200,7 @@ impl Bench<'_> {
             views.push(View { buffer, offset: 0, bytes: *bytes });
             self.fill(views[views.len() - 1])?;
         }
-        let launch = (work.launch)(&views);
+        let launch = Launch::new(work.kernel, &work.params, &views);
         let mut run = |times: usize| {
             if self.cancel.load(Ordering::Relaxed) {
                 return Err(Error::new(ErrorCode::Aborted, "the measurement was stopped"));
@@ -245,9 +234,16 @@ impl Bench<'_> {
 
 /// Something to be launched.
 struct Work {
+    kernel: &'static KernelDef,
+    params: Vec<u8>,
     /// The bytes of its arguments.
     buffers: Vec<usize>,
     /// What it does, in bytes or operations.
     amount: f64,
-    launch: Box<dyn Fn(&[View]) -> Launch>,
+}
+
+impl Work {
+    fn new<K: Kernel>(params: K::Params, buffers: Vec<usize>, amount: f64) -> Self {
+        Self { kernel: define::<K>(), params: bytemuck::bytes_of(&params).to_vec(), buffers, amount }
+    }
 }

@@ -2,20 +2,21 @@
 
 use crate::{
     devices,
-    error::{answer, json, parse},
+    error::{answer, json, parse, to_js},
     task,
 };
 use alexnode_core::Result;
 use alexnode_nn::{
-    checkpoint,
+    ceilings, checkpoint,
     describe::{Description, describe},
     network::NetworkSpec,
     resident::MemoryUse,
+    timing::TimingOptions,
 };
 use napi::{Env, bindgen_prelude::Object};
 use napi_derive::napi;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::{path::Path, sync::atomic::AtomicBool};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -62,6 +63,30 @@ pub fn describe_network(env: Env, request: String) -> napi::Result<String> {
         let memory = memory.map(|(device, memory)| DeviceMemory { device, memory }).collect();
         json(&Described { network: &description, memory })
     })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CeilingsRequest {
+    device: String,
+    #[serde(default)]
+    threads: Option<usize>,
+    #[serde(default = "fp32")]
+    precision: String,
+    #[serde(default)]
+    options: TimingOptions,
+}
+
+/// What a device can do at most: `{ device, threads?, precision?, options?: { rounds?, sampleSeconds? } }`. Resolves to `Ceilings` of lib/timings.ts.
+#[napi(ts_return_type = "Promise<string>")]
+pub fn measure_ceilings(env: &Env, request: String) -> napi::Result<Object<'_>> {
+    let CeilingsRequest { device, threads, precision, options } =
+        parse("measureCeilings", &request).map_err(|e| to_js(*env, &e))?;
+    let work = move |cancel: &AtomicBool| -> Result<String> {
+        let mut backend = devices::Request { names: &[device], threads, precision: precision.parse()? }.open()?;
+        json(&ceilings::measure(&mut *backend, &options, cancel)?)
+    };
+    task::once(env, "alexnode-ceilings", work, |_, found| Ok(found))
 }
 
 /// The devices that this program knows: `[{ name, description?, usable, reason? }]`.

@@ -5,6 +5,7 @@ use alexnode_core::{BatchSource, Error, ErrorCode, Result};
 use alexnode_data::{Dataset, Loader, LoaderOptions, Split};
 use alexnode_nn::{
     network::NetworkSpec,
+    timing::TimingOptions,
     trainer::{ImageStatistics, Segment, Trainer, TrainerConfig},
 };
 use serde::Deserialize;
@@ -162,6 +163,16 @@ impl Session {
             limit: evaluation.limit,
         })?;
         json(&self.trainer.evaluate(&mut loader, evaluation.crops, cancel)?)
+    }
+
+    /// How long a training step takes, on the first minibatch of the training images.
+    ///
+    /// # Errors
+    /// As [`Trainer::timings`].
+    pub fn timings(&mut self, options: &TimingOptions, cancel: &AtomicBool) -> Result<String> {
+        let batch = self.training(Position { epoch: 0, batch: 0 })?.next()?;
+        let batch = batch.ok_or_else(|| Error::usage("there are no images to train on"))?;
+        json(&self.trainer.timings(&batch, options, cancel)?)
     }
 
     /// Writes a checkpoint.

@@ -7,7 +7,7 @@ use crate::{
     task::{Task, lock},
 };
 use alexnode_core::{Error, ErrorCode, Result};
-use alexnode_nn::trainer::Segment;
+use alexnode_nn::{timing::TimingOptions, trainer::Segment};
 use napi::{
     Env,
     bindgen_prelude::{Float32Array, Object},
@@ -82,6 +82,14 @@ impl NativeTrainer {
     pub fn evaluate<'env>(&self, env: &'env Env, options: String) -> napi::Result<Object<'env>> {
         let options: Evaluation = parse("evaluate", &options).map_err(|e| to_js(*env, &e))?;
         self.submit(env, move |session, cancel| session.evaluate(&options, cancel))
+    }
+
+    /// How long a training step takes, as a whole and operation by operation: `{ rounds?, sampleSeconds? }`. Resolves to `Timings` of lib/timings.ts; nothing
+    /// has been learnt then. Rejects with ERR_ABORTED after `cancel()`.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn timings<'env>(&self, env: &'env Env, options: String) -> napi::Result<Object<'env>> {
+        let options: TimingOptions = parse("timings", &options).map_err(|e| to_js(*env, &e))?;
+        self.submit(env, move |session, cancel| session.timings(&options, cancel))
     }
 
     /// Writes weights, momentum and `metadata` to `path`, completely or not at all. Resolves to `{ path, bytes, sha256, seconds }`.
