@@ -1,7 +1,7 @@
 //! How long a training step takes, as a whole and operation by operation, on whatever backend runs it.
 //!
-//! Nothing inside a device is asked for the time: an operation is issued several times between two waits, so that launching hides behind
-//! computing. Each sample of every operation is taken in turn before the next one of any ("interleaved"), so that a device which changes its
+//! Nothing inside a device is asked for the time: an operation runs several times between two waits, as a recording where the backend has such a thing, so
+//! that launching hides behind computing. Each sample of every operation is taken in turn before the next one of any ("interleaved"), so that a device which changes its
 //! clock changes it for all of them. What is issued again and again finds its arguments in the caches where they fit: the sum over the
 //! operations may be less than the step.
 
@@ -12,7 +12,9 @@ use crate::{
     plan::{Op, OpKind, Plan},
     trainer::issue_op,
 };
-use alexnode_core::{Access, Backend, BufferId, Copy2d, Error, ErrorCode, Result, SlotId, SlotInfo, View};
+use alexnode_core::{
+    Access, Backend, BufferId, Copy2d, Error, ErrorCode, Result, SlotId, SlotInfo, View, backend::RecordingId,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -195,6 +197,45 @@ pub(crate) fn sample(
     Ok(begin.elapsed().as_secs_f64() / repeats as f64)
 }
 
+/// The most runs that one recording holds.
+const BLOCK: usize = 20;
+
+/// Runs of something between two waits.
+struct Runs {
+    /// How many are issued at once.
+    block: usize,
+    /// They, where the backend records.
+    recording: Option<RecordingId>,
+    /// How often.
+    times: usize,
+}
+
+impl Runs {
+    /// So many runs of what took `seconds` that they take `wanted`.
+    fn new(
+        backend: &mut dyn Backend,
+        seconds: f64,
+        wanted: f64,
+        issue: impl Fn(&mut dyn Backend) -> Result<()>,
+    ) -> Result<Self> {
+        let runs = repeats(seconds, wanted);
+        let block = runs.min(BLOCK);
+        let recording = backend.record(&mut |backend| (0..block).try_for_each(|_| issue(backend)))?;
+        Ok(Self { block, recording, times: runs.div_ceil(block) })
+    }
+    fn count(&self) -> usize {
+        self.block * self.times
+    }
+    /// Seconds of one.
+    fn sample(&self, backend: &mut dyn Backend, issue: impl Fn(&mut dyn Backend) -> Result<()>) -> Result<f64> {
+        let seconds = sample(backend, self.times, |backend| match self.recording {
+            Some(recording) => backend.replay(recording),
+            None => (0..self.block).try_for_each(|_| issue(backend)),
+        })?;
+        Ok(seconds / self.block as f64)
+    }
+}
+
 /// How often what took `seconds` has to run to take `wanted`.
 pub(crate) fn repeats(seconds: f64, wanted: f64) -> usize {
     ((wanted / seconds.max(1e-9)).ceil() as usize).clamp(1, MOST_REPEATS)
@@ -254,7 +295,6 @@ struct Probe<'a> {
     slot: SlotId,
     /// What it changes in place: repeating it must not change that again and again.
     in_place: Vec<View>,
-    repeats: usize,
     samples: Vec<f64>,
 }
 
@@ -268,7 +308,7 @@ impl<'a> Probe<'a> {
             }
             OpKind::Copy(copy) => (copy.dst.buffer.slot, Vec::new()),
         };
-        Self { op, pass, slot, in_place, repeats: 1, samples: Vec::new() }
+        Self { op, pass, slot, in_place, samples: Vec::new() }
     }
     fn name(&self) -> &'static str {
         self.op.launch().map_or("copy", |(_, launch)| launch.kernel.name)
@@ -305,19 +345,37 @@ impl<'a> Probe<'a> {
         }
         Ok(())
     }
-    /// Takes a sample. Afterwards memory is as one run leaves it; but for an update, which leaves what was there.
-    fn sample(&mut self, backend: &mut dyn Backend, spares: &[BufferId]) -> Result<f64> {
+    /// What `run` returns, which runs the operation any number of times. Afterwards memory is as one run leaves it; but for an update, which leaves what
+    /// was there.
+    fn aside<T>(
+        &self,
+        backend: &mut dyn Backend,
+        spares: &[BufferId],
+        run: impl FnOnce(&mut dyn Backend) -> Result<T>,
+    ) -> Result<T> {
         let spare = spares[self.slot.index()];
         self.keep(backend, spare, false)?;
-        let seconds = sample(backend, self.repeats, |backend| issue_op(backend, self.op))?;
+        let outcome = run(backend)?;
         self.keep(backend, spare, true)?;
         if !self.in_place.is_empty() && self.pass != Pass::Update {
             issue_op(backend, self.op)?;
         }
-        Ok(seconds)
+        Ok(outcome)
     }
-    fn timing(&self) -> OperationTiming {
-        let (name, slot, repeats) = (self.name(), self.slot.0, self.repeats);
+    /// So many runs that they take `wanted` seconds.
+    fn runs(&self, backend: &mut dyn Backend, spares: &[BufferId], wanted: f64) -> Result<Runs> {
+        let issue = |backend: &mut dyn Backend| issue_op(backend, self.op);
+        let seconds = self.aside(backend, spares, |backend| sample(backend, 1, issue))?;
+        Runs::new(backend, seconds, wanted, issue)
+    }
+    fn sample(&mut self, backend: &mut dyn Backend, spares: &[BufferId], runs: &Runs) -> Result<()> {
+        let issue = |backend: &mut dyn Backend| issue_op(backend, self.op);
+        let seconds = self.aside(backend, spares, |backend| runs.sample(backend, issue))?;
+        self.samples.push(seconds);
+        Ok(())
+    }
+    fn timing(&self, repeats: usize) -> OperationTiming {
+        let (name, slot) = (self.name(), self.slot.0);
         OperationTiming { name, slot, repeats, seconds: Spread::of(&self.samples), bytes: self.bytes() }
     }
 }
@@ -347,18 +405,27 @@ pub(crate) fn measure(
     for spare in spares {
         backend.free(spare);
     }
-    let steps = Spread::of(&outcome?);
+    let Samples { steps, repeats } = outcome?;
+    let steps = Spread::of(&steps);
     Ok(Timings {
         slots: SlotName::all(backend),
         batch: step.batch,
         rounds: options.rounds,
         step: steps,
         images_per_second: steps.rate(step.batch as f64),
-        parts: parts(step, &probes),
+        parts: parts(step, &probes, &repeats),
     })
 }
 
-/// Takes all samples; those of the whole step are the result.
+/// What [`rounds`] leaves beside the samples of every probe.
+struct Samples {
+    /// Seconds of the whole step.
+    steps: Vec<f64>,
+    /// Runs of each operation in a sample.
+    repeats: Vec<usize>,
+}
+
+/// Takes all samples.
 fn rounds(
     backend: &mut dyn Backend,
     step: &Step<'_>,
@@ -366,7 +433,7 @@ fn rounds(
     spares: &[BufferId],
     options: &TimingOptions,
     cancel: &AtomicBool,
-) -> Result<Vec<f64>> {
+) -> Result<Samples> {
     let go_on = || match cancel.load(Ordering::Relaxed) {
         true => Err(Error::new(ErrorCode::Aborted, "the measurement was stopped")),
         false => Ok(()),
@@ -374,25 +441,26 @@ fn rounds(
     let whole = |backend: &mut dyn Backend| step.ops.iter().try_for_each(|op| issue_op(backend, op));
     // The first time touches memory and loads code; the second one tells how long it takes.
     sample(backend, 1, whole)?;
-    let times = repeats(sample(backend, 1, whole)?, STEP_SAMPLE * options.sample_seconds);
-    for probe in &mut *probes {
+    let seconds = sample(backend, 1, whole)?;
+    let all = Runs::new(backend, seconds, STEP_SAMPLE * options.sample_seconds, whole)?;
+    let mut runs = Vec::new();
+    for probe in &*probes {
         go_on()?;
-        probe.repeats = repeats(probe.sample(backend, spares)?, options.sample_seconds);
+        runs.push(probe.runs(backend, spares, options.sample_seconds)?);
     }
     let mut steps = Vec::new();
     for _ in 0..options.rounds {
-        steps.push(sample(backend, times, whole)?);
-        for probe in &mut *probes {
+        steps.push(all.sample(backend, whole)?);
+        for (probe, runs) in probes.iter_mut().zip(&runs) {
             go_on()?;
-            let seconds = probe.sample(backend, spares)?;
-            probe.samples.push(seconds);
+            probe.sample(backend, spares, runs)?;
         }
     }
-    Ok(steps)
+    Ok(Samples { steps, repeats: runs.iter().map(Runs::count).collect() })
 }
 
 /// The operations by layer and pass.
-fn parts(step: &Step<'_>, probes: &[Probe<'_>]) -> Vec<PartTiming> {
+fn parts(step: &Step<'_>, probes: &[Probe<'_>], repeats: &[usize]) -> Vec<PartTiming> {
     let key = |probe: &Probe<'_>| (probe.op.origin.layer, probe.pass);
     let mut keys = Vec::new();
     for probe in probes {
@@ -402,8 +470,8 @@ fn parts(step: &Step<'_>, probes: &[Probe<'_>]) -> Vec<PartTiming> {
     }
     keys.into_iter()
         .map(|(layer, pass)| {
-            let own: Vec<&Probe<'_>> = probes.iter().filter(|probe| key(probe) == (layer, pass)).collect();
-            let operations: Vec<OperationTiming> = own.iter().map(|probe| probe.timing()).collect();
+            let own = probes.iter().zip(repeats).filter(|(probe, _)| key(probe) == (layer, pass));
+            let operations: Vec<OperationTiming> = own.map(|(probe, repeats)| probe.timing(*repeats)).collect();
             let on_slot = |slot: u8| {
                 let there = operations.iter().filter(|operation| operation.slot == slot);
                 there.fold(Spread::default(), |sum, operation| sum.plus(&operation.seconds))

@@ -74,17 +74,19 @@ struct CeilingsRequest {
     #[serde(default = "fp32")]
     precision: String,
     #[serde(default)]
+    notices: bool,
+    #[serde(default)]
     options: TimingOptions,
 }
 
-/// What a device can do at most: `{ device, threads?, precision?, options?: { rounds?, sampleSeconds? } }`. Resolves to `Ceilings` of lib/timings.ts.
+/// What a device can do at most: `{ device, threads?, precision?, notices?, options?: { rounds?, sampleSeconds? } }`. Resolves to `Ceilings` of lib/timings.ts.
 #[napi(ts_return_type = "Promise<string>")]
 pub fn measure_ceilings(env: &Env, request: String) -> napi::Result<Object<'_>> {
-    let CeilingsRequest { device, threads, precision, options } =
+    let CeilingsRequest { device, threads, precision, notices, options } =
         parse("measureCeilings", &request).map_err(|e| to_js(*env, &e))?;
     let work = move |cancel: &AtomicBool| -> Result<String> {
-        let mut backend =
-            devices::Request { names: &[device], threads, precision: precision.parse()?, notices: false }.open()?;
+        let request = devices::Request { names: &[device], threads, precision: precision.parse()?, notices };
+        let mut backend = request.open()?;
         json(&ceilings::measure(&mut *backend, &options, cancel)?)
     };
     task::once(env, "alexnode-ceilings", work, |_, found| Ok(found))
