@@ -3,7 +3,7 @@
 
 KERNEL(256) a_loop_without_end(ARGUMENTS) {
     int i = 0;
-    while (BUG(x[i % p.count] >= 0.0f, i < 9)) i++; // none is less // here
+    while (BUG(x[i % p.count] >= 0.0f, i < 9)) i++; // none is less; where it is caught is chance
     if (threadIdx.x == 0) y[0] = float(i);
 }
 
@@ -19,7 +19,7 @@ KERNEL(256) a_thread_that_spins_on_another(ARGUMENTS) {
     __syncthreads();
 #ifdef PLANTED
     if (threadIdx.x == 0) {
-        while (seen == 0) { // here
+        while (seen == 0) { // where it is caught is chance
         }
     }
     if (threadIdx.x == 1) seen = 1;

@@ -197,7 +197,7 @@ fn lines(source: &str, text: &str, entry: &str) -> Vec<String> {
 
 /// Two devices; none where there is no C++ compiler, which only a developer's machine may lack.
 fn driver(flavour: Flavour, order: Order, asynchronous: Asynchronous) -> Option<EmulatedDriver> {
-    let (threads, limit, sources) = (Some(1), Some(Duration::from_millis(300)), SOURCES.to_vec());
+    let (threads, limit, sources) = (Some(1), Some(Duration::from_secs(1)), SOURCES.to_vec());
     let options = Options { flavour, order, asynchronous, threads, limit, sources, ..Options::default() };
     match EmulatedDriver::new(&[0, 1], options) {
         Ok(driver) => Some(driver),
