@@ -17,18 +17,34 @@ export interface KernelCompiler {
   path: string;
 }
 
+/** A CUDA device. */
+export interface CudaDevice {
+  /** As in `devices`. */
+  name: string;
+  /** Its product name. */
+  description: string;
+  /** Compute capability, times ten. */
+  compute: number;
+  /** Bytes in all, and those that can be had now, where it can be used. */
+  memory: { bytes: number; freeBytes?: number };
+  multiprocessors: number;
+  /** The highest clock of the multiprocessors. */
+  megahertz: number;
+  /** Bytes: of a block that asks for nothing, of one that asks for more, of a multiprocessor. */
+  sharedMemory: { block: number; optIn: number; multiprocessor: number };
+  /** Where it sits, `0000:01:00.0`: `nvidia-smi` may count devices in another order. */
+  pci: string;
+  /** What `nvidia-smi -L` shows after `GPU-`. */
+  uuid: string;
+  /** Why it cannot be used, where that is known. */
+  problem?: Problem;
+}
+
 /** What CUDA offers. */
 export interface CudaDiagnosis {
   /** The version of CUDA that the driver supports; none where there is no driver. */
   driver?: string;
-  /** `compute`: compute capability, times ten. `memory`: bytes in all, and those that can be had now, where it can be used. */
-  devices: {
-    name: string;
-    description: string;
-    compute: number;
-    memory: { bytes: number; freeBytes?: number };
-    problem?: Problem;
-  }[];
+  devices: CudaDevice[];
   /** How each two devices exchange data, in each direction: measured. */
   links: { from: string; to: string; peer: boolean; gigabytesPerSecond: number; reason?: string }[];
   nvrtc?: KernelCompiler;
@@ -40,7 +56,7 @@ export interface CudaDiagnosis {
 /** What the addon sees. */
 interface Inspection {
   cuda: Omit<CudaDiagnosis, 'devices'> & {
-    devices: { name: string; description: string; compute: number; memory: number; problem?: Problem }[];
+    devices: (Omit<CudaDevice, 'memory'> & { memory: number })[];
     free: (number | null)[];
   };
   processor: { name: string; threads: number; features: string[]; freeBytes?: number };

@@ -9,7 +9,14 @@ import './supported.js';
 export { type CheckpointMetadata, type Cursor, readCheckpoint, type Saved } from './checkpoint.js';
 export { parseDuration } from './config.js';
 export { type Dataset, type DatasetInfo, type DatasetOptions, openDataset } from './data.js';
-export { type CudaDiagnosis, type Diagnosis, doctor, type KernelCompiler, type Problem } from './doctor.js';
+export {
+  type CudaDevice,
+  type CudaDiagnosis,
+  type Diagnosis,
+  doctor,
+  type KernelCompiler,
+  type Problem,
+} from './doctor.js';
 export type { EvaluateOptions, Evaluation, Precision, Tensor } from './engine.js';
 export { PRECISIONS } from './engine.js';
 export { VERSION } from './environment.js';

@@ -34,9 +34,10 @@ function cudaText({ driver, devices, links, nvrtc, nvcc, problems }: CudaDiagnos
   return [
     line('cuda', driver === undefined ? 'no driver' : `driver for CUDA ${driver}`),
     line('', found.length === 0 ? 'no compiler of kernels' : found.join(', ')),
-    ...devices.map((device) =>
-      line(device.name, `${device.description}, sm_${device.compute}, ${memoryText(device.memory)}`),
-    ),
+    ...devices.map(({ name, description, compute, multiprocessors, megahertz, memory, pci }) => {
+      const speed = `${multiprocessors} multiprocessors at ${megahertz} MHz`;
+      return line(name, `${description}, sm_${compute}, ${speed}, ${memoryText(memory)}, PCI ${pci}`);
+    }),
     ...links.map(({ from, to, peer, gigabytesPerSecond, reason }) => {
       const way = peer ? 'peer access' : 'through host memory';
       return line('', `${from} to ${to}: ${way}, ${gigabytesPerSecond.toFixed(1)} GB/s${reason ? ` (${reason})` : ''}`);

@@ -137,8 +137,8 @@ pub trait Backend: Send {
     /// `ERR_KERNEL` where the device failed.
     fn launch(&mut self, slot: SlotId, launch: &Launch) -> Result<()>;
     /// Issues what `issue` issues, as something that [`replay`](Self::replay) can run again in one go: the same launches and copies on the same
-    /// memory, after everything issued before on all slots. `None` where the devices have nothing of the kind: then `issue` has not been
-    /// called. Nothing but launches and copies may be issued, and their kernels have run before.
+    /// memory, after everything issued before on all slots. `None` where the devices have nothing of the kind: then nothing has been
+    /// issued. Nothing but launches and copies may be issued, and their kernels have run before.
     ///
     /// # Errors
     /// `ERR_KERNEL` where a device refuses; those of `issue`.

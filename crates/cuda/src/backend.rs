@@ -372,13 +372,22 @@ impl Backend for CudaBackend {
         // A recording knows nothing of what was issued before it.
         self.synchronize()?;
         let origin = self.lanes[0].compute;
-        self.driver.start_recording(origin)?;
-        let issued = self.fork(origin).and_then(|()| issue(self)).and_then(|()| self.join(origin));
-        // Ended in any case, so that the streams can be used again; the first failure is the one that tells.
-        let stopped = self.driver.stop_recording(origin);
-        self.forget_copies();
-        issued?;
-        Ok(Some(RecordingId(stopped?.0)))
+        let recorded = self.driver.start_recording(origin).and_then(|()| {
+            let issued = self.fork(origin).and_then(|()| issue(self)).and_then(|()| self.join(origin));
+            // Ended in any case, so that the streams can be used again; the first failure is the one that tells.
+            let stopped = self.driver.stop_recording(origin);
+            self.forget_copies();
+            issued.and(stopped)
+        });
+        match recorded {
+            Ok(recording) => Ok(Some(RecordingId(recording.0))),
+            Err(error) => {
+                // A device that is broken says so here.
+                self.synchronize()?;
+                self.driver.unrecorded(error)?;
+                Ok(None)
+            }
+        }
     }
 
     fn replay(&mut self, recording: RecordingId) -> Result<()> {

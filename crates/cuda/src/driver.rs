@@ -1,7 +1,7 @@
 //! The seam between the backend and what drives devices: a real CUDA driver, or the emulator. Small, in the terms of CUDA.
 
 use crate::program::Program;
-use alexnode_core::{DeviceName, Result};
+use alexnode_core::{DeviceName, Error, Result};
 
 /// A device, by its place among those that a driver was opened with.
 pub type DeviceIndex = usize;
@@ -157,6 +157,14 @@ pub trait Driver: Send {
     /// # Errors
     /// `ERR_KERNEL`, also where a command could not be recorded.
     fn stop_recording(&mut self, stream: Stream) -> Result<Recording>;
+    /// What becomes of a recording that failed with `error`, though the device goes on: the error, unless whoever uses the driver had better go on with
+    /// commands issued one by one.
+    ///
+    /// # Errors
+    /// `error`.
+    fn unrecorded(&mut self, error: Error) -> Result<()> {
+        Err(error)
+    }
     /// Runs what was recorded, after everything issued on `stream`; what is issued there later runs after all of it.
     ///
     /// # Errors

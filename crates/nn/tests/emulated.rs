@@ -2,7 +2,7 @@
 
 mod common;
 
-use alexnode_core::{Backend, BufferId, Copy2d, ErrorCode, Launch, Precision, Result, SlotId, SlotInfo, View};
+use alexnode_core::{Backend, BufferId, Copy2d, Error, ErrorCode, Launch, Precision, Result, SlotId, SlotInfo, View};
 use alexnode_cpu::CpuBackend;
 use alexnode_cuda::{
     CudaBackend, Driver,
@@ -128,10 +128,19 @@ fn a_recorded_step_is_the_step() {
     }
 }
 
-/// A driver that is deaf to events.
-struct Deaf(EmulatedDriver);
+/// What is wrong with a [`Faulty`] driver.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    /// It is deaf to events.
+    Deaf,
+    /// It makes no graph of a recording, and says whether that is an error.
+    Graphless { error: bool },
+}
 
-impl Driver for Deaf {
+/// An emulated driver with a fault.
+struct Faulty(EmulatedDriver, Fault);
+
+impl Driver for Faulty {
     fn devices(&self) -> &[Properties] {
         self.0.devices()
     }
@@ -165,20 +174,24 @@ impl Driver for Deaf {
     fn record(&mut self, event: Event, stream: Stream) -> Result<()> {
         self.0.record(event, stream)
     }
-    fn wait(&mut self, _: Stream, _: Event) -> Result<()> {
-        Ok(())
+    fn wait(&mut self, stream: Stream, event: Event) -> Result<()> {
+        if self.1 == Fault::Deaf { Ok(()) } else { self.0.wait(stream, event) }
     }
     fn synchronize(&mut self, stream: Stream) -> Result<()> {
         self.0.synchronize(stream)
     }
     fn records(&self) -> bool {
-        false
+        self.1 != Fault::Deaf
     }
     fn start_recording(&mut self, stream: Stream) -> Result<()> {
         self.0.start_recording(stream)
     }
     fn stop_recording(&mut self, stream: Stream) -> Result<Recording> {
-        self.0.stop_recording(stream)
+        self.0.stop_recording(stream)?;
+        Err(Error::kernel("no graph"))
+    }
+    fn unrecorded(&mut self, error: Error) -> Result<()> {
+        if self.1 == (Fault::Graphless { error: false }) { Ok(()) } else { Err(error) }
     }
     fn replay(&mut self, stream: Stream, recording: Recording) -> Result<()> {
         self.0.replay(stream, recording)
@@ -192,12 +205,32 @@ fn late_streams_show_missing_events() {
     if emulated(&[0, 1], late.clone()).is_none() {
         return;
     }
-    let deaf = Deaf(EmulatedDriver::new(&[0, 1], late).unwrap());
+    let deaf = Faulty(EmulatedDriver::new(&[0, 1], late).unwrap(), Fault::Deaf);
     let backend = CudaBackend::new(Box::new(deaf), Precision::Fp32, false).unwrap();
     let mut trainer = trainer_on(Box::new(backend), network(), BATCH, 120.0);
     let segment = segment(0, 0, 0, 1, 0.02);
     let error = trainer.run(&mut Noise::new(BATCH), &segment, &AtomicBool::new(false)).unwrap_err();
     assert_eq!(error.code(), ErrorCode::Diverged, "{error}");
+}
+
+/// Where the driver makes no graph, a step is issued operation by operation, from the one on that could not be recorded; or that is an error.
+#[test]
+fn a_step_that_cannot_be_recorded_is_issued() {
+    for ordinals in [&[0][..], &[0, 1]] {
+        let late = Options { streams: Streams::Late, ..Options::default() };
+        let Some(backend) = emulated(ordinals, Options::default()) else { return };
+        let faulty = |error| {
+            let driver = EmulatedDriver::new(ordinals, late.clone()).unwrap();
+            Box::new(
+                CudaBackend::new(Box::new(Faulty(driver, Fault::Graphless { error })), Precision::Fp32, false).unwrap(),
+            )
+        };
+        assert!(train(faulty(false)) == train(backend), "{ordinals:?}");
+        let mut trainer = trainer_on(faulty(true), network(), BATCH, 120.0);
+        let segment = segment(0, 0, 0, 2, 0.02);
+        let error = trainer.run(&mut Noise::new(BATCH), &segment, &AtomicBool::new(false)).unwrap_err();
+        assert_eq!((error.code(), error.message()), (ErrorCode::Kernel, "no graph"));
+    }
 }
 
 #[test]

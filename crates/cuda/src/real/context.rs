@@ -1,12 +1,15 @@
 //! A device's primary context, and the memory of the host that it may read and write by itself.
 
-use super::failure::cuda;
+use super::failure::{self, cuda};
 use crate::driver::Address;
 use alexnode_core::{DeviceName, Error, Result};
 use cudarc::driver::sys::{
     self, CUcontext, CUdevice, CUdevice_attribute, CUevent, CUevent_flags, CUresult, CUstream, CUstream_flags,
 };
-use std::{ffi::c_void, ptr};
+use std::{
+    ffi::{c_char, c_void},
+    ptr,
+};
 
 /// A device and its primary context, which every user of the device in this process shares. The driver counts them.
 #[derive(Debug)]
@@ -24,7 +27,7 @@ impl Context {
         // SAFETY: both outlive the calls.
         unsafe {
             cuda!(name, cuDeviceGet(&mut device, ordinal as i32))?;
-            cuda!(name, cuDevicePrimaryCtxRetain(&mut raw, device))?;
+            failure::usable(sys::cuDevicePrimaryCtxRetain(&mut raw, device), name)?;
         }
         Ok(Self { name, device, raw })
     }
@@ -36,11 +39,12 @@ impl Context {
         unsafe { cuda!(self.name, cuCtxSetCurrent(self.raw)) }
     }
 
-    /// Waits for everything issued on the device by this process.
-    pub fn synchronize(&self) -> Result<()> {
+    /// Waits for everything issued on `stream`. Never for the whole context: others of this process may use it, and one of them that is recording a
+    /// graph would lose it.
+    pub fn synchronize(&self, stream: CUstream) -> Result<()> {
         self.bind()?;
-        // SAFETY: a context is bound.
-        unsafe { cuda!(self.name, cuCtxSynchronize()) }
+        // SAFETY: the stream lives: the driver destroys it when it is dropped.
+        unsafe { cuda!(self.name, cuStreamSynchronize(stream)) }
     }
 
     /// Bytes that can be allocated now, and in all.
@@ -115,7 +119,7 @@ impl Context {
             ))
             .hint("use a smaller `--batch`, or end other programs that use the device (`nvidia-smi` lists them)"));
         }
-        super::failure::check(code, self.name, "cuMemAlloc")?;
+        failure::check(code, self.name, "cuMemAlloc")?;
         Ok(address)
     }
 
@@ -132,8 +136,30 @@ pub(super) fn product(name: DeviceName, device: CUdevice) -> Result<String> {
     let mut text = [0u8; 128];
     // SAFETY: the driver writes at most as many bytes as it is told, the last one a zero.
     unsafe { cuda!(name, cuDeviceGetName(text.as_mut_ptr().cast(), text.len() as i32, device)) }?;
+    Ok(until_zero(&text))
+}
+
+/// Where a device sits: "0000:01:00.0". Needs no context.
+pub(super) fn pci(name: DeviceName, device: CUdevice) -> Result<String> {
+    let mut text = [0u8; 32];
+    // SAFETY: as in `product`.
+    unsafe { cuda!(name, cuDeviceGetPCIBusId(text.as_mut_ptr().cast(), text.len() as i32, device)) }?;
+    Ok(until_zero(&text))
+}
+
+/// What a device is known by, in hexadecimal digits. Needs no context.
+pub(super) fn uuid(name: DeviceName, device: CUdevice) -> Result<String> {
+    let mut uuid = sys::CUuuid { bytes: [0; 16] };
+    // SAFETY: `uuid` outlives the call.
+    unsafe { cuda!(name, cuDeviceGetUuid_v2(&mut uuid, device)) }?;
+    let digits = |bytes: &[c_char]| bytes.iter().map(|byte| format!("{:02x}", *byte as u8)).collect::<String>();
+    let b = &uuid.bytes;
+    Ok([&b[..4], &b[4..6], &b[6..8], &b[8..10], &b[10..]].map(digits).join("-"))
+}
+
+fn until_zero(text: &[u8]) -> String {
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
-    Ok(String::from_utf8_lossy(&text[..end]).into_owned())
+    String::from_utf8_lossy(&text[..end]).into_owned()
 }
 
 /// An attribute of a device. Needs no context.
@@ -177,7 +203,7 @@ impl Pinned {
             return Err(Error::device(format!("{name}: the system refuses {bytes} bytes of page-locked host memory"))
                 .hint("free memory of the host, or raise the limit on locked memory (`ulimit -l`)"));
         }
-        super::failure::check(code, context.name, "cuMemHostAlloc")?;
+        failure::check(code, context.name, "cuMemHostAlloc")?;
         Ok(Self { pointer: pointer.cast() })
     }
 

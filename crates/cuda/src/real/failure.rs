@@ -31,9 +31,36 @@ pub fn describe(code: CUresult) -> String {
     }
 }
 
-fn failure(code: CUresult, device: DeviceName, function: &str) -> Error {
+/// `Ok` where `code`, what the first use of a device came to, says success.
+///
+/// # Errors
+/// `ERR_DEVICE`, whatever the driver says.
+pub fn usable(code: CUresult, device: DeviceName) -> Result<()> {
+    if code == CUresult::CUDA_SUCCESS { Ok(()) } else { Err(unusable(code, format!("{device}: {}", describe(code)))) }
+}
+
+/// The error for a device that cannot be used at all.
+fn unusable(code: CUresult, message: String) -> Error {
+    let error = Error::device(message);
+    match code {
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+            error.hint("its memory is full: end other programs that use the device (`nvidia-smi` lists them), or use another one")
+        }
+        CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE => error.hint(
+            "another program holds the device for itself, or its compute mode forbids to use it: see `nvidia-smi -q -d COMPUTE`; or use another one",
+        ),
+        _ => error.hint("see whether `nvidia-smi` shows a fault of the device, or use another one"),
+    }
+}
+
+/// The error for a call of `function` that failed.
+pub fn failure(code: CUresult, device: DeviceName, function: &str) -> Error {
+    of_code(code, format!("{device}: {} in {function}", describe(code)))
+}
+
+/// The error for a failed call, described by `message`.
+fn of_code(code: CUresult, message: String) -> Error {
     use CUresult as C;
-    let message = format!("{device}: {} in {function}", describe(code));
     match code {
         C::CUDA_ERROR_OUT_OF_MEMORY => Error::device(message)
             .hint("use a smaller `--batch`, or end other programs that use the device (`nvidia-smi` lists them)"),
@@ -65,5 +92,42 @@ fn failure(code: CUresult, device: DeviceName, function: &str) -> Error {
             "a kernel issued earlier went wrong; `compute-sanitizer` names it. This process can no longer use the device: start it again",
         ),
         _ => Error::kernel(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alexnode_core::ErrorCode;
+
+    #[test]
+    fn what_the_device_lacks_is_no_fault_of_a_kernel() {
+        use CUresult as C;
+        for (code, want) in [
+            (C::CUDA_ERROR_OUT_OF_MEMORY, ErrorCode::Device),
+            (C::CUDA_ERROR_DEVICE_UNAVAILABLE, ErrorCode::Device),
+            (C::CUDA_ERROR_NO_DEVICE, ErrorCode::Device),
+            (C::CUDA_ERROR_ECC_UNCORRECTABLE, ErrorCode::Device),
+            (C::CUDA_ERROR_ILLEGAL_ADDRESS, ErrorCode::Kernel),
+            (C::CUDA_ERROR_LAUNCH_TIMEOUT, ErrorCode::Kernel),
+        ] {
+            let error = of_code(code, "cuda:0: what happened".into());
+            assert_eq!((error.code(), error.message()), (want, "cuda:0: what happened"), "{code:?}");
+            assert!(error.remedy().is_some(), "{code:?}");
+        }
+        assert_eq!(of_code(C::CUDA_ERROR_INVALID_VALUE, String::new()).code(), ErrorCode::Kernel);
+    }
+
+    #[test]
+    fn a_device_that_refuses_is_a_matter_of_devices() {
+        use CUresult as C;
+        let remedy = |code| {
+            let error = unusable(code, "cuda:0".into());
+            assert_eq!(error.code(), ErrorCode::Device, "{code:?}");
+            error.remedy().unwrap().to_owned()
+        };
+        assert!(remedy(C::CUDA_ERROR_OUT_OF_MEMORY).contains("memory"));
+        assert!(remedy(C::CUDA_ERROR_DEVICE_UNAVAILABLE).contains("compute mode"));
+        assert!(remedy(C::CUDA_ERROR_DEVICE_NOT_LICENSED).contains("nvidia-smi"));
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     driver::{Address, Call, DeviceIndex, Driver, Event, Function, Properties, Recording, Rows, Stream},
     program::Program,
 };
-use alexnode_core::Result;
+use alexnode_core::{Error, Result};
 use context::Context;
 use cudarc::driver::sys::{CUevent, CUstream};
 use failure::cuda;
@@ -36,7 +36,7 @@ use graph::Graph;
 use module::Module;
 pub use peer::Link;
 use peer::Way;
-pub use probe::{Probe, ProbedCompiler, ProbedDevice, Problem, device, free_memory, links, probe};
+pub use probe::{Probe, ProbedCompiler, ProbedDevice, Problem, SharedMemory, device, free_memory, links, probe};
 use std::{collections::HashMap, ffi::c_void};
 use upload::Uploads;
 
@@ -52,6 +52,8 @@ pub struct CudaDriver {
     ways: HashMap<(usize, usize), Way>,
     links: Vec<Link>,
     streams: Vec<(usize, CUstream)>,
+    /// What has been allocated and not been given back, and the context that it is of.
+    allocated: HashMap<Address, usize>,
     events: Vec<(usize, CUevent)>,
     /// Per context and program, in the order of their [`Function`]s.
     modules: Vec<Module>,
@@ -111,6 +113,7 @@ impl CudaDriver {
                 ways,
                 links,
                 streams: Vec::new(),
+                allocated: HashMap::new(),
                 events: Vec::new(),
                 modules: Vec::new(),
                 loaded: HashMap::new(),
@@ -128,6 +131,11 @@ impl CudaDriver {
         let (context, raw) = self.streams[stream.index];
         (&self.contexts[context], raw)
     }
+
+    /// Waits for everything that this driver has issued.
+    fn settle(&self) -> Result<()> {
+        self.streams.iter().try_for_each(|(context, raw)| self.contexts[*context].synchronize(*raw))
+    }
 }
 
 impl Driver for CudaDriver {
@@ -142,13 +150,17 @@ impl Driver for CudaDriver {
     }
 
     fn alloc(&mut self, device: DeviceIndex, bytes: usize) -> Result<Address> {
-        self.context(device).alloc(bytes)
+        let address = self.context(device).alloc(bytes)?;
+        self.allocated.insert(address, self.places[device]);
+        Ok(address)
     }
 
     fn free(&mut self, device: DeviceIndex, address: Address) -> Result<()> {
-        // A copy from another device may still read it.
-        self.contexts.iter().try_for_each(Context::synchronize)?;
-        self.context(device).free(address)
+        // A copy to another device may still read it.
+        self.settle()?;
+        self.context(device).free(address)?;
+        self.allocated.remove(&address);
+        Ok(())
     }
 
     fn upload(&mut self, stream: Stream, dst: Address, src: &[u8]) -> Result<()> {
@@ -242,9 +254,7 @@ impl Driver for CudaDriver {
 
     fn synchronize(&mut self, stream: Stream) -> Result<()> {
         let (context, raw) = self.stream_of(stream);
-        context.bind()?;
-        // SAFETY: the stream lives as long as `self`.
-        unsafe { cuda!(context.name, cuStreamSynchronize(raw)) }
+        context.synchronize(raw)
     }
 
     fn records(&self) -> bool {
@@ -265,6 +275,12 @@ impl Driver for CudaDriver {
         Ok(Recording(self.graphs.len() - 1))
     }
 
+    fn unrecorded(&mut self, error: Error) -> Result<()> {
+        // As correct, and not much slower where kernels are long.
+        (self.progress)(&format!("steps are issued kernel by kernel, for lack of a graph: {error}"));
+        Ok(())
+    }
+
     fn replay(&mut self, stream: Stream, recording: Recording) -> Result<()> {
         let (context, raw) = self.stream_of(stream);
         self.graphs[recording.0].launch(context, raw)
@@ -279,8 +295,12 @@ impl Driver for CudaDriver {
 impl Drop for CudaDriver {
     fn drop(&mut self) {
         // What failed before has been reported, and here is nobody to tell.
-        for context in &self.contexts {
-            let _ = context.synchronize();
+        for (context, raw) in &self.streams {
+            let _ = self.contexts[*context].synchronize(*raw);
+        }
+        // The context may live on in another user's hands, and would keep it.
+        for (address, context) in self.allocated.drain() {
+            let _ = self.contexts[context].free(address);
         }
         for graph in self.graphs.drain(..) {
             graph.close();

@@ -72,7 +72,7 @@ pub(super) fn connect(a: &Context, b: &Context) -> Result<[(Way, Link); 2]> {
     let trial = Trial::new(a, b)?;
     let reason = match enable(a, b)? {
         Some(reason) => Some(reason),
-        None => trial.vanishes()?,
+        None => trial.vanishes(),
     };
     let way = |from: &Context, to: &Context| match &reason {
         None => Ok(Way::Peer),
@@ -156,17 +156,22 @@ impl<'a> Trial<'a> {
     }
 
     /// Why peer copies cannot be relied on, where they cannot: in both directions, rows with gaps and without.
-    fn vanishes(&self) -> Result<Option<String>> {
+    fn vanishes(&self) -> Option<String> {
         for from in 0..2 {
             let shapes = [self.rows(from, 4096, 192, 256, 320), self.rows(from, 1, 1 << 20, 1 << 20, 1 << 20)];
             for (round, rows) in shapes.iter().enumerate() {
-                if !self.arrives(rows, (2 * round + from) as u32)? {
-                    let (a, b) = (self.contexts[from].name, self.contexts[1 - from].name);
-                    return Ok(Some(format!("what {a} copied to {b} did not arrive, though CUDA offers access")));
+                let (a, b) = (self.contexts[from].name, self.contexts[1 - from].name);
+                match self.arrives(rows, (2 * round + from) as u32) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        return Some(format!("what {a} copied to {b} did not arrive, though CUDA offers access"));
+                    }
+                    // Where the device is broken for good, the copies through the host will say so.
+                    Err(e) => return Some(format!("{a} could not copy to {b}, though CUDA offers access: {e}")),
                 }
             }
         }
-        Ok(None)
+        None
     }
 
     /// Whether a pattern arrives, and nothing else changes.
@@ -191,12 +196,9 @@ impl<'a> Trial<'a> {
         context.bind()?;
         // SAFETY: the buffer is at least as long, and `bytes` outlives the wait.
         unsafe {
-            cuda!(
-                context.name,
-                cuMemcpyHtoDAsync_v2(self.buffers[device], bytes.as_ptr().cast(), bytes.len(), stream)
-            )?;
-            cuda!(context.name, cuStreamSynchronize(stream))
-        }
+            cuda!(context.name, cuMemcpyHtoDAsync_v2(self.buffers[device], bytes.as_ptr().cast(), bytes.len(), stream))
+        }?;
+        context.synchronize(stream)
     }
 
     fn read(&self, device: usize, bytes: &mut [u8]) -> Result<()> {
@@ -204,21 +206,15 @@ impl<'a> Trial<'a> {
         context.bind()?;
         let host: *mut c_void = bytes.as_mut_ptr().cast();
         // SAFETY: as in `write`.
-        unsafe {
-            cuda!(context.name, cuMemcpyDtoHAsync_v2(host, self.buffers[device], bytes.len(), stream))?;
-            cuda!(context.name, cuStreamSynchronize(stream))
-        }
+        unsafe { cuda!(context.name, cuMemcpyDtoHAsync_v2(host, self.buffers[device], bytes.len(), stream)) }?;
+        context.synchronize(stream)
     }
 
     /// 10^9 bytes a second from device `from` to the other one: the best of three.
     fn speed(&self, from: usize, way: &mut Way) -> Result<f64> {
         let (to, rows) = (1 - from, self.rows(from, 1, TIMED, TIMED, TIMED));
         let (source, target) = (self.contexts[from], self.contexts[to]);
-        let wait = || {
-            target.bind()?;
-            // SAFETY: the stream lives.
-            unsafe { cuda!(target.name, cuStreamSynchronize(self.streams[to])) }
-        };
+        let wait = || target.synchronize(self.streams[to]);
         way.copy(source, target, self.streams[to], &rows)?;
         wait()?;
         let mut best = f64::INFINITY;
@@ -243,12 +239,15 @@ impl Drop for Trial<'_> {
         for i in 0..2 {
             let context = self.contexts[i];
             // Whatever went wrong is reported already.
-            let _ = context.synchronize();
-            if self.buffers[i] != 0 {
-                let _ = context.free(self.buffers[i]);
-            }
             if !self.streams[i].is_null() {
+                let _ = context.synchronize(self.streams[i]);
                 context.destroy(&[self.streams[i]], &[]);
+            }
+        }
+        // Not before both have ended: a copy reads one and writes the other.
+        for i in 0..2 {
+            if self.buffers[i] != 0 {
+                let _ = self.contexts[i].free(self.buffers[i]);
             }
         }
     }

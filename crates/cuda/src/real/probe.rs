@@ -8,7 +8,7 @@ use super::{
 };
 use crate::compile::{Nvcc, Nvrtc, REMEDY, Version};
 use alexnode_core::{Error, Result};
-use cudarc::driver::sys::{self, CUresult};
+use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
 use serde::Serialize;
 use std::panic::{self, AssertUnwindSafe};
 
@@ -46,6 +46,16 @@ pub struct ProbedDevice {
     pub compute: u32,
     /// Bytes in all.
     pub memory: u64,
+    /// Number of multiprocessors.
+    pub multiprocessors: u32,
+    /// The highest clock of the multiprocessors, in MHz.
+    pub megahertz: u32,
+    /// Its shared memory.
+    pub shared_memory: SharedMemory,
+    /// Where it sits: "0000:01:00.0". `nvidia-smi` may count devices in another order than CUDA does.
+    pub pci: String,
+    /// What it is known by wherever it sits: what `nvidia-smi -L` shows after "GPU-".
+    pub uuid: String,
     /// Why it cannot be used, where that is known beforehand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
@@ -61,6 +71,18 @@ impl ProbedDevice {
         let error = Error::device(message.as_str());
         Err(remedy.iter().fold(error, |error, remedy| error.hint(remedy.as_str())))
     }
+}
+
+/// Bytes of shared memory.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SharedMemory {
+    /// Of a block that asks for nothing.
+    pub block: u32,
+    /// Of a block that asks for more.
+    pub opt_in: u32,
+    /// Of a multiprocessor.
+    pub multiprocessor: u32,
 }
 
 /// A compiler for kernels.
@@ -126,17 +148,17 @@ pub fn probe() -> Probe {
     probe
 }
 
-/// How every two of the first `devices` devices exchange data, measured in both directions.
+/// How every two of the first `devices` devices exchange data, measured in both directions. Devices that refuse to be used are left out.
 ///
 /// # Errors
-/// `ERR_DEVICE` where a device refuses to be used or has no memory left.
+/// `ERR_DEVICE` where there is no driver, or a device has no memory left.
 pub fn links(devices: usize) -> Result<Vec<Link>> {
     if devices < 2 {
         return Ok(Vec::new());
     }
     start()?;
     guarded(|| {
-        let contexts = (0..devices).map(Context::retain).collect::<Result<Vec<_>>>()?;
+        let contexts: Vec<Context> = (0..devices).filter_map(|ordinal| Context::retain(ordinal).ok()).collect();
         let mut links = Vec::new();
         for (i, a) in contexts.iter().enumerate() {
             for b in &contexts[i + 1..] {
@@ -181,8 +203,24 @@ pub fn device(ordinal: usize) -> Result<ProbedDevice> {
             ),
             remedy: Some("use another device, or `--devices cpu`".into()),
         });
-        let description = context::product(name, handle)?;
-        Ok(ProbedDevice { name: name.to_string(), description, compute, memory: bytes as u64, problem })
+        use CUdevice_attribute as A;
+        let number = |attribute| Ok::<_, Error>(context::attribute(name, handle, attribute)?.unsigned_abs());
+        Ok(ProbedDevice {
+            name: name.to_string(),
+            description: context::product(name, handle)?,
+            compute,
+            memory: bytes as u64,
+            multiprocessors: number(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            megahertz: number(A::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)? / 1000,
+            shared_memory: SharedMemory {
+                block: number(A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK)?,
+                opt_in: number(A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+                multiprocessor: number(A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?,
+            },
+            pci: context::pci(name, handle)?,
+            uuid: context::uuid(name, handle)?,
+            problem,
+        })
     })
 }
 
@@ -280,7 +318,59 @@ fn refused(code: CUresult) -> Error {
             Error::device("CUDA: the driver's library and its kernel module have different versions")
                 .hint("restart the machine after the driver's update")
         }
+        C::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
+            Error::device("CUDA: the driver's library is of a compatibility package, which is not made for these devices")
+                .hint("remove the package (cuda-compat, as in some containers) or its folder from LD_LIBRARY_PATH; or install a newer driver")
+        }
         code => Error::device(format!("CUDA: the driver does not start: {}", failure::describe(code)))
             .hint("see whether `nvidia-smi` works, or use `--devices cpu`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::real::CudaDriver;
+    use alexnode_core::ErrorCode;
+
+    /// On a machine without the driver as on one with: an answer, no panic.
+    #[test]
+    fn a_machine_without_a_driver_is_told_so() {
+        // SAFETY: as in `start`.
+        if unsafe { sys::is_culib_present() } {
+            return;
+        }
+        let found = probe();
+        assert!(found.driver.is_none() && found.devices.is_empty());
+        let problem = &found.problems[0];
+        assert!(problem.message.contains("libcuda"), "{}", problem.message);
+        let opened = CudaDriver::new(&[0], Box::new(|_| {})).err();
+        let errors = [opened, device(0).err(), links(2).err(), free_memory(0).err()];
+        for error in errors.map(Option::unwrap) {
+            assert_eq!((error.code(), error.message()), (ErrorCode::Device, problem.message.as_str()));
+            assert!(error.remedy().is_some_and(|remedy| remedy.contains("driver")));
+        }
+    }
+
+    #[test]
+    fn a_function_that_the_driver_lacks_is_an_error() {
+        let error = guarded(|| -> Result<()> { panic!("no such symbol") }).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Device);
+        assert!(error.message().contains("no such symbol") && error.remedy().is_some());
+    }
+
+    #[test]
+    fn a_driver_that_does_not_start_says_why() {
+        use CUresult as C;
+        for (code, word) in [
+            (C::CUDA_ERROR_STUB_LIBRARY, "stubs"),
+            (C::CUDA_ERROR_NO_DEVICE, "--devices cpu"),
+            (C::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, "restart"),
+            (C::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE, "cuda-compat"),
+        ] {
+            let error = refused(code);
+            assert_eq!(error.code(), ErrorCode::Device);
+            assert!(error.remedy().is_some_and(|remedy| remedy.contains(word)), "{code:?}: {:?}", error.remedy());
+        }
     }
 }

@@ -69,6 +69,8 @@ impl Relay {
 
     /// Frees everything; no copy may be under way.
     pub fn close(self, from: &Context, to: &Context) {
+        // All of it, unless a copy failed half way.
+        let _ = from.synchronize(self.out);
         from.destroy(&[self.out], &self.slots.map(|slot| slot.filled));
         let mut events = vec![self.start];
         events.extend(self.slots.map(|slot| slot.drained));
