@@ -126,7 +126,7 @@ test('builds exclude each other', async (t) => {
   const lock = join(folder(t), '.lock');
   const log: string[] = [];
   const build = (name: string) =>
-    locked(lock, async () => {
+    locked(lock, 'is at work', async () => {
       log.push(`${name} begins`);
       await new Promise((resolve) => setTimeout(resolve, 50));
       log.push(`${name} ends`);
@@ -141,7 +141,7 @@ test('the lock of a build that was killed is taken over, that of one that failed
   const dead = spawnSync(process.execPath, ['-e', '']).pid;
   writeFileSync(lock, String(dead));
   await t.throwsAsync(
-    locked(lock, async () => {
+    locked(lock, 'is at work', async () => {
       throw new Error('no linker');
     }),
     { message: 'no linker' },

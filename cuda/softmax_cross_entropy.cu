@@ -46,6 +46,8 @@ INLINE Softmax softmax_of(Numbers& numbers, const float* logits, int classes) {
     Softmax softmax;
     softmax.max = joined(numbers, largest, [](double a, double b) { return a > b ? a : b; });
     double part = 0.0;
+    // Not unrolled, here and below: exponentials of doubles at the same time take more registers than there are without spilling.
+#pragma unroll 1
     for (int i = threadIdx.x; i < classes; i += THREADS) part += exp(double(logits[i]) - softmax.max);
     softmax.sum = sum(numbers, part);
     return softmax;
@@ -95,6 +97,7 @@ KERNEL(THREADS) softmax_cross_entropy_train(LossParams params, const float* logi
     }
     logits += row * p.logits_ld;
     const Softmax softmax = softmax_of(numbers, logits, p.classes);
+#pragma unroll 1
     for (int i = threadIdx.x; i < p.classes; i += THREADS) dlogits[i] = probability(softmax, logits[i]);
     __syncthreads();
     const int label = labels[row];
@@ -111,6 +114,7 @@ KERNEL(THREADS) softmax_cross_entropy_eval(LossParams params, const float* logit
     logits += row * p.logits_ld;
     probabilities += row * p.classes;
     const Softmax softmax = softmax_of(numbers, logits, p.classes);
+#pragma unroll 1
     for (int i = threadIdx.x; i < p.classes; i += THREADS) {
         const float share = probability(softmax, logits[i]) / float(views(state));
         probabilities[i] = state->view == 0 ? share : probabilities[i] + share;

@@ -13,6 +13,7 @@ const CRATES: Record<string, string[]> = {
   'alexnode-cpu': ['alexnode-core'],
   'alexnode-cuda': ['alexnode-core'],
   'alexnode-data': ['alexnode-core'],
+  'alexnode-kernels': ['alexnode-core', 'alexnode-cuda', 'alexnode-nn'],
   'alexnode-nn': ['alexnode-core'],
   'alexnode-node': ['alexnode-core', 'alexnode-cpu', 'alexnode-cuda', 'alexnode-data', 'alexnode-nn'],
 };

@@ -47,7 +47,7 @@ export class BuildError extends Error {
 export async function ensureNative(): Promise<void> {
   if (isFresh()) return;
   mkdirSync(nativeFolder, { recursive: true });
-  await locked(join(nativeFolder, '.lock'), async () => {
+  await locked(join(nativeFolder, '.lock'), 'is building the native addon', async () => {
     // Another process may have built it while this one waited.
     if (!isFresh()) await buildNative(nativeFolder, 'dev');
   });
@@ -111,6 +111,12 @@ function complaint(stdout: string): string {
   return lines.some((text) => text.includes('Build failed with exit code')) ? '' : lines.map((l) => `${l}\n`).join('');
 }
 
+/** The platform that rustc builds for by itself. The addon is built for it by name, and cargo reuses only what was built for the same. */
+export async function hostTriple(): Promise<string> {
+  const { stdout } = await $({ cwd: root, quiet: true })`rustc -vV`;
+  return /^host: (.*)$/m.exec(stdout)![1]!;
+}
+
 /** The addon's file name in `folder`, or undefined. */
 export function addonIn(folder: string): string | undefined {
   return existsSync(folder) ? readdirSync(folder).find((name) => name.endsWith('.node')) : undefined;
@@ -168,8 +174,8 @@ async function checkTools(): Promise<void> {
   }
 }
 
-/** Runs `work` while holding the lock file `path`; waits for a living holder, takes over from a dead one. */
-export async function locked(path: string, work: () => Promise<void>): Promise<void> {
+/** Runs `work` while holding the lock file `path`; waits for a living holder, of which it says what it `does`, takes over from a dead one. */
+export async function locked(path: string, does: string, work: () => Promise<void>): Promise<void> {
   let told = false;
   for (;;) {
     try {
@@ -183,7 +189,7 @@ export async function locked(path: string, work: () => Promise<void>): Promise<v
       rmSync(path, { force: true });
       continue;
     }
-    if (!told) notice(`waiting for process ${holder ?? '?'}, which is building the native addon`);
+    if (!told) notice(`waiting for process ${holder ?? '?'}, which ${does}`);
     told = true;
     await new Promise((resolve) => setTimeout(resolve, 300));
   }

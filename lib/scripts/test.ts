@@ -1,6 +1,6 @@
 /** `npm test`: builds the addon, runs the Rust tests and the ava specs, and ends with one line that counts both. */
-import { execFileSync, spawn } from 'node:child_process';
-import { cargoEnvironment, ensureNative, root, script } from './native.js';
+import { spawn } from 'node:child_process';
+import { cargoEnvironment, ensureNative, hostTriple, root, script } from './native.js';
 
 interface Tally {
   passed: number;
@@ -10,8 +10,7 @@ interface Tally {
 
 await script(async () => {
   await ensureNative();
-  // napi builds for an explicit target; with the same one the tests reuse what it has compiled.
-  const target = ['--target', hostTriple()];
+  const target = ['--target', await hostTriple()];
   const rust = await run('cargo', ['test', '--workspace', '--quiet', '--no-fail-fast', ...target], countCargo);
   const node = await run('node_modules/.bin/ava', [], countAva);
   const passed = rust.passed + node.passed;
@@ -37,11 +36,6 @@ async function run(command: string, args: string[], count: (output: string) => T
   const tally = count(output);
   if (code !== 0 && tally.failed === 0) tally.failed = 1;
   return tally;
-}
-
-function hostTriple(): string {
-  const version = execFileSync('rustc', ['-vV'], { cwd: root, encoding: 'utf8' });
-  return /^host: (.*)$/m.exec(version)![1]!;
 }
 
 function countCargo(output: string): Tally {

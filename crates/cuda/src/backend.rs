@@ -202,13 +202,8 @@ impl CudaBackend {
         let target = Target { compute: self.driver.devices()[slot.index()].compute, precision: self.precision };
         let (mut programs, mut places) = (Vec::new(), Vec::new());
         for launch in launches {
-            let stages = (launch.kernel.stages)(launch.params(), &target);
-            if stages.is_empty() {
-                return Err(Error::kernel(format!("{}: there is no CUDA kernel for it", launch.kernel.name)));
-            }
-            for stage in &stages {
-                programs.push(Program::new(launch.kernel, stage, launch.params(), self.specialise));
-            }
+            let (stages, needed): (Vec<_>, Vec<_>) = Program::of(launch, &target, self.specialise)?.into_iter().unzip();
+            programs.extend(needed);
             places.push((Key::new(slot, launch), stages));
         }
         let mut functions = self.driver.load(slot.index(), &programs)?.into_iter();

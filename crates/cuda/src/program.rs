@@ -1,6 +1,6 @@
 //! A kernel before it is compiled: one entry of one source with its macros, and, on a real device, its parameters.
 
-use alexnode_core::{Error, KernelDef, Result, Stage};
+use alexnode_core::{Error, KernelDef, Launch, Result, Stage, Target};
 use std::fmt::Write;
 
 macro_rules! sources {
@@ -46,7 +46,7 @@ sources![
 ];
 
 /// A kernel to be compiled.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Program {
     /// The file in `cuda/`.
     pub source: &'static str,
@@ -63,6 +63,22 @@ pub struct Program {
 }
 
 impl Program {
+    /// What a device of `target` runs for `launch`, one after the other, and what has to be compiled for it; see [`new`](Self::new).
+    ///
+    /// # Errors
+    /// `ERR_KERNEL` where the operation has no CUDA kernel.
+    pub fn of(launch: &Launch, target: &Target, specialise: bool) -> Result<Vec<(Stage, Self)>> {
+        let stages = (launch.kernel.stages)(launch.params(), target);
+        if stages.is_empty() {
+            return Err(Error::kernel(format!("{}: there is no CUDA kernel for it", launch.kernel.name)));
+        }
+        let program = |stage: Stage| {
+            let program = Self::new(launch.kernel, &stage, launch.params(), specialise);
+            (stage, program)
+        };
+        Ok(stages.into_iter().map(program).collect())
+    }
+
     /// What `stage` of `kernel` needs to be compiled. `params` become constants where the stage asks for it and `specialise` allows it.
     pub fn new(kernel: &KernelDef, stage: &Stage, params: &[u8], specialise: bool) -> Self {
         let words = || params.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect();

@@ -13,13 +13,14 @@ pub struct Job {
     architecture: Architecture,
     text: String,
     defines: Vec<String>,
+    hash: String,
     key: String,
 }
 
-/// What both compilers understand. Warning 177: a function that is not used, as every source has some.
-const OPTIONS: [&str; 3] = ["--std=c++17", "--diag-suppress=177", "--ptxas-options=-v"];
-
 impl Job {
+    /// What all are compiled with; both compilers understand it. Warning 177: a function that is not used, as every source has some.
+    pub const OPTIONS: [&str; 3] = ["--std=c++17", "--diag-suppress=177", "--ptxas-options=-v"];
+
     /// `program` for `architecture`.
     ///
     /// # Errors
@@ -41,13 +42,9 @@ static_assert(Launch<decltype({entry})>::fits, \"the launch passes parameters of
 "
         );
         let defines = program.options();
-        let mut hash = Sha256::new();
-        for part in [architecture.to_string(), OPTIONS.join(" "), defines.join(" "), program::essence(&text)] {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        let key = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { entry, source, architecture, text, defines, key })
+        let hash = digest(&[&Self::OPTIONS.join(" "), &defines.join(" "), &program::essence(&text)]);
+        let key = digest(&[&hash, &architecture.to_string()]);
+        Ok(Self { entry, source, architecture, text, defines, hash, key })
     }
 
     /// The kernel's name.
@@ -73,7 +70,12 @@ static_assert(Launch<decltype({entry})>::fits, \"the launch passes parameters of
     /// How.
     pub fn options(&self) -> impl Iterator<Item = String> {
         let architecture = format!("--gpu-architecture={}", self.architecture);
-        [architecture].into_iter().chain(OPTIONS.map(str::to_owned)).chain(self.defines.iter().cloned())
+        [architecture].into_iter().chain(Self::OPTIONS.map(str::to_owned)).chain(self.defines.iter().cloned())
+    }
+
+    /// A hash of text and options: all but the architecture.
+    pub fn hash(&self) -> &str {
+        &self.hash
     }
 
     /// A hash of text, options and architecture: equal keys, equal code, as far as it is the same compiler's. Comments do not count.
@@ -88,4 +90,14 @@ static_assert(Launch<decltype({entry})>::fits, \"the launch passes parameters of
         let log = if lines.is_empty() { "it does not say why".to_owned() } else { lines.join("\n") };
         Error::kernel(format!("{} ({}): {compiler} cannot compile it:\n{log}", self.entry, self.architecture))
     }
+}
+
+/// The first half of a SHA-256, as text.
+fn digest(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,0 +1,157 @@
+//! The table of kernels: a text file with a line per kernel, tabs between its fields, and what the kernel takes on each architecture in the last ones.
+
+use crate::{figures::Figures, wanted::Kernel};
+use alexnode_core::{Error, Result};
+use alexnode_cuda::compile::{Architecture, Job};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Write,
+    fs, io,
+    path::Path,
+};
+
+/// What the first field of the line with the names of the fields says.
+const FIRST: &str = "source";
+/// How the line begins that names the compiler.
+const COMPILER: &str = "# Compiled by ";
+
+/// What is known of compiled kernels.
+#[derive(Default)]
+pub struct Table {
+    /// "NVRTC 13.0".
+    pub compiler: String,
+    /// By kernel and architecture.
+    pub figures: HashMap<(String, Architecture), Figures>,
+    /// The lines of the kernels, as they stand in the file.
+    pub lines: BTreeSet<String>,
+}
+
+impl Table {
+    /// The table in the file; an empty one where there is none.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` where it cannot be read or understood.
+    pub fn open(path: &Path) -> Result<Self> {
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text).map_err(|e| e.context(path.display())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(Error::usage(format!("cannot read {}", path.display())).caused_by(e)),
+        }
+    }
+
+    /// From the text of the file.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` where it is not understood.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut table = Self::default();
+        // The architectures of the last fields.
+        let mut columns: Vec<(usize, Architecture)> = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let wrong = || {
+                Error::usage(format!("line {}: not understood", number + 1))
+                    .hint("delete the file, and run `npm run kernels`")
+            };
+            if let Some(rest) = line.strip_prefix(COMPILER) {
+                rest.split_once(':').ok_or_else(wrong)?.0.clone_into(&mut table.compiler);
+            }
+            if line.starts_with('#') {
+                continue;
+            }
+            let fields: Vec<&str> = line.split('\t').collect();
+            if fields[0] == FIRST {
+                for (i, field) in fields.iter().enumerate() {
+                    if let Some(compute) = field.strip_prefix("sm_") {
+                        let compute = compute.trim_end_matches('a').parse().map_err(|_| wrong())?;
+                        columns.push((i, Architecture { compute }));
+                    }
+                }
+                continue;
+            }
+            let hash = *fields.get(2).ok_or_else(wrong)?;
+            for (i, architecture) in &columns {
+                let field = *fields.get(*i).ok_or_else(wrong)?;
+                if field != "-" && field != "?" {
+                    let figures = field.parse().map_err(|()| wrong())?;
+                    table.figures.insert((hash.to_owned(), *architecture), figures);
+                }
+            }
+            table.lines.insert(line.to_owned());
+        }
+        Ok(table)
+    }
+
+    /// The text of the file for `kernels`.
+    pub fn text(&self, kernels: &[Kernel]) -> String {
+        let architectures: BTreeSet<Architecture> =
+            kernels.iter().flat_map(|k| k.architectures.iter().copied()).collect();
+        let mut out = String::from(
+            "# Every kernel that the presets launch in training and evaluation, in each precision, on one device and where they have two towers on two.
+# Under each architecture: registers of a thread / bytes of static shared memory of a block (/ bytes of a thread's stack, where there are any).
+# None spills. A dash: not launched there. Written by `npm run kernels`, which compiles what has changed; `npm run kernels -- --check` compares.
+",
+        );
+        let _ = writeln!(out, "{COMPILER}{}: {}", self.compiler, Job::OPTIONS.join(" "));
+        let names: Vec<String> = architectures.iter().map(Architecture::to_string).collect();
+        let _ = writeln!(out, "{FIRST}\tentry\thash\tdefines\tparameters\tpresets\tprecisions\t{}", names.join("\t"));
+        for kernel in kernels {
+            out.push_str(&self.line(kernel, &architectures));
+            out.push('\n');
+        }
+        out
+    }
+
+    fn line(&self, kernel: &Kernel, architectures: &BTreeSet<Architecture>) -> String {
+        let program = &kernel.program;
+        let defines: Vec<String> = program.defines.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let words = program.constants.iter().flatten().map(|&word| match word as i32 {
+            count @ -0xf_ffff..=0xf_ffff => count.to_string(),
+            // A float, most likely.
+            _ => format!("{word:#x}"),
+        });
+        let dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+        let mut fields = vec![
+            program.source.to_owned(),
+            program.entry.to_owned(),
+            kernel.hash.clone(),
+            dash(defines.join(" ")),
+            dash(words.collect::<Vec<_>>().join(" ")),
+            kernel.users.join(" "),
+            kernel.precisions.iter().copied().collect::<Vec<_>>().join(" "),
+        ];
+        for architecture in architectures {
+            fields.push(match self.figures.get(&(kernel.hash.clone(), *architecture)) {
+                _ if !kernel.architectures.contains(architecture) => "-".to_owned(),
+                Some(figures) => figures.to_string(),
+                None => "?".to_owned(),
+            });
+        }
+        fields.join("\t")
+    }
+
+    /// Writes the table of `kernels`, whole or not at all.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` where the file cannot be written.
+    pub fn write(&self, kernels: &[Kernel], path: &Path) -> Result<()> {
+        let temporary = path.with_extension("new");
+        let done = fs::write(&temporary, self.text(kernels)).and_then(|()| fs::rename(&temporary, path));
+        done.map_err(|e| Error::usage(format!("cannot write {}", path.display())).caused_by(e))
+    }
+
+    /// Kernels and architectures of which nothing is known.
+    pub fn missing<'k>(&self, kernels: &'k [Kernel]) -> Vec<(&'k Kernel, Architecture)> {
+        let pairs = kernels.iter().flat_map(|kernel| kernel.architectures.iter().map(move |a| (kernel, *a)));
+        pairs.filter(|(kernel, a)| !self.figures.contains_key(&(kernel.hash.clone(), *a))).collect()
+    }
+
+    /// How many kernels each source has, for a last line.
+    pub fn summary(kernels: &[Kernel]) -> String {
+        let mut sources: BTreeMap<&str, usize> = BTreeMap::new();
+        for kernel in kernels {
+            *sources.entry(kernel.program.source).or_default() += 1;
+        }
+        let compiled: usize = kernels.iter().map(|kernel| kernel.architectures.len()).sum();
+        format!("{} kernels of {} sources, compiled {compiled} times", kernels.len(), sources.len())
+    }
+}

@@ -1,0 +1,119 @@
+//! The kernels that networks launch.
+
+use crate::request::Request;
+use alexnode_core::{BufferId, Engine, Error, Precision, Result, SlotId, Target, View};
+use alexnode_cuda::{
+    compile::{Architecture, Job},
+    program::Program,
+};
+use alexnode_nn::{lower::External, network::Network, placement::Placement, plan::Op, resident::Plans};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A kernel that somebody launches.
+pub struct Kernel {
+    /// What is compiled.
+    pub program: Program,
+    /// A hash of its text and options, apart from the architecture.
+    pub hash: String,
+    /// The architectures that it is launched on: elsewhere others do its work.
+    pub architectures: BTreeSet<Architecture>,
+    /// Who launches it: "paper", "paper/2" on two devices. All means every network on every placement.
+    pub users: Vec<String>,
+    /// In which precisions.
+    pub precisions: BTreeSet<&'static str>,
+    /// Whether every check compiles it.
+    pub always: bool,
+}
+
+impl Kernel {
+    /// The job for one of its architectures.
+    ///
+    /// # Errors
+    /// As [`Job::new`].
+    pub fn job(&self, architecture: Architecture) -> Result<Job> {
+        Job::new(&self.program, architecture)
+    }
+}
+
+#[derive(Default)]
+struct Use {
+    architectures: BTreeSet<Architecture>,
+    users: BTreeSet<usize>,
+    precisions: BTreeSet<&'static str>,
+    always: bool,
+}
+
+/// The kernels of every network of `request` in training and evaluation, on every placement, in every precision and for every architecture; sorted.
+///
+/// # Errors
+/// Those of planning a network; `ERR_KERNEL` where a layer has no CUDA kernel.
+pub fn kernels(request: &Request) -> Result<Vec<Kernel>> {
+    let mut uses: BTreeMap<Program, Use> = BTreeMap::new();
+    let mut names = Vec::new();
+    for trained in &request.networks {
+        let network = Network::new(trained.network.clone())?;
+        for &devices in &trained.devices {
+            let user = names.len();
+            names.push(if devices == 1 { network.name().to_owned() } else { format!("{}/{devices}", network.name()) });
+            for &compute in &request.architectures {
+                for (precision, name) in precisions(compute) {
+                    let target = Target { compute, precision };
+                    for program in launched(&network, trained.batch, trained.momentum, devices, target)? {
+                        let entry = uses.entry(program).or_default();
+                        entry.architectures.insert(Architecture { compute });
+                        entry.users.insert(user);
+                        entry.precisions.insert(name);
+                        entry.always |= trained.always;
+                    }
+                }
+            }
+        }
+    }
+    let kernel = |(program, found): (Program, Use)| {
+        let every = found.users.len() == names.len();
+        let users = found.users.iter().map(|&user| names[user].clone());
+        Ok(Kernel {
+            hash: Job::new(&program, Architecture { compute: 0 })?.hash().to_owned(),
+            program,
+            architectures: found.architectures,
+            users: if every { vec!["all".into()] } else { users.collect() },
+            precisions: found.precisions,
+            always: found.always,
+        })
+    };
+    uses.into_iter().map(kernel).collect()
+}
+
+/// What devices of a compute capability can do.
+fn precisions(compute: u32) -> Vec<(Precision, &'static str)> {
+    let all = [(Precision::Fp32, "fp32"), (Precision::Tf32, "tf32"), (Precision::Bf16, "bf16")];
+    all.into_iter().filter(|(precision, _)| *precision == Precision::Fp32 || compute >= 80).collect()
+}
+
+/// The kernels of training and evaluating `network`.
+fn launched(
+    network: &Network,
+    batch: usize,
+    momentum: f32,
+    devices: usize,
+    target: Target,
+) -> Result<BTreeSet<Program>> {
+    let plans = Plans::build(network, Placement::new(devices)?, batch, momentum, &vec![Engine::Cuda(target); devices])?;
+    let mut programs = BTreeSet::new();
+    for plan in [&plans.train, &plans.eval] {
+        // A memory that nobody has: launches are made with addresses, kernels are not.
+        let needs = plan.needs();
+        let buffer = |slot, index| BufferId { slot, index };
+        let arenas: Vec<BufferId> = (0..devices).map(|slot| buffer(SlotId(slot as u8), 0)).collect();
+        let external = |slot: SlotId, what: External| {
+            let index = needs.iter().position(|need| (need.slot, need.what) == (slot, what));
+            let index = index.expect("a plan names what it needs");
+            View { buffer: buffer(slot, 1 + index as u32), offset: 0, bytes: needs[index].bytes }
+        };
+        for (_, launch) in plan.bind(&arenas, &external).iter().filter_map(Op::launch) {
+            let stages = Program::of(launch, &target, true).map_err(|e: Error| e.context(network.name()))?;
+            programs.extend(stages.into_iter().map(|(_, program)| program));
+        }
+    }
+    Ok(programs)
+}
