@@ -46,7 +46,7 @@ INLINE Softmax softmax_of(Numbers& numbers, const float* logits, int classes) {
     Softmax softmax;
     softmax.max = joined(numbers, largest, [](double a, double b) { return a > b ? a : b; });
     double part = 0.0;
-    // Not unrolled, here and below: exponentials of doubles at the same time take more registers than there are without spilling.
+    // Not unrolled, here and below: with several exponentials of doubles at a time the compiler spills registers.
 #pragma unroll 1
     for (int i = threadIdx.x; i < classes; i += THREADS) part += exp(double(logits[i]) - softmax.max);
     softmax.sum = sum(numbers, part);

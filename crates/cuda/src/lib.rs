@@ -9,6 +9,7 @@
 //! | [`program`] | a kernel before it is compiled; the sources |
 //! | [`compile`] | from a program to machine code of a real device |
 //! | [`cache`] | compiled kernels on disk |
+//! | [`testing`] | what tests do where a machine lacks a compiler |
 
 pub mod backend;
 pub mod cache;
@@ -17,6 +18,7 @@ pub mod driver;
 pub mod emulated;
 pub mod program;
 pub mod real;
+pub mod testing;
 
 pub use backend::CudaBackend;
 pub use driver::Driver;

@@ -3,8 +3,9 @@
 use alexnode_core::{ErrorCode, Result};
 use alexnode_cuda::{
     cache::Cache,
-    compile::{Architecture, Compiler, Images, Job, Nvcc, Nvrtc, Pack, Version},
+    compile::{Architecture, Compiler, Images, Job, Nvcc, Nvrtc, Pack, REMEDY, Version},
     program::Program,
+    testing,
 };
 use std::{
     env, fs,
@@ -19,14 +20,7 @@ use std::{
 
 /// NVRTC; none where it is not installed, which only a developer's machine may lack.
 fn nvrtc() -> Option<Nvrtc> {
-    match Nvrtc::find(None) {
-        Ok(nvrtc) => Some(nvrtc),
-        Err(error) if env::var_os("ALEXNODE_REQUIRE_NVRTC").is_none() => {
-            eprintln!("SKIPPED, `npm run nvrtc:install` would do: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    testing::unless_missing(Nvrtc::find(None).map_err(|e| e.hint(REMEDY)), testing::NVRTC)
 }
 
 fn relu() -> Program {

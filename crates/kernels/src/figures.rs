@@ -42,7 +42,7 @@ impl Figures {
     }
 
     /// What is wrong with them, if anything.
-    pub fn problem(&self, _architecture: Architecture) -> Option<String> {
+    pub fn problem(&self) -> Option<String> {
         if self.spilled > 0 {
             return Some(format!("spills {} bytes with {} registers", self.spilled, self.registers));
         }
@@ -104,7 +104,7 @@ ptxas info    : Compile time = 136.492 ms";
     #[test]
     fn spills_and_too_much_shared_memory_are_problems() {
         let sound = Figures { registers: 32, shared: 48 << 10, stack: 0, spilled: 0 };
-        let problem = |figures: Figures| figures.problem(Architecture { compute: 80 });
+        let problem = |figures: Figures| figures.problem();
         assert_eq!(problem(sound), None);
         assert!(problem(Figures { spilled: 4, ..sound }).unwrap().contains("spills 4 bytes"));
         assert!(problem(Figures { shared: sound.shared + 1, ..sound }).unwrap().contains("49153 bytes of static"));

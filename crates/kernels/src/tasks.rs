@@ -39,7 +39,7 @@ pub fn write(kernels: &[Kernel], path: &Path, all: bool) -> Result<()> {
     let missing = table.missing(kernels);
     let (mut problems, mut saved) = (Vec::new(), Instant::now());
     work::compile(&compiler, &missing, |(kernel, architecture), outcome| {
-        match outcome.map(|figures| (figures, figures.problem(architecture))) {
+        match outcome.map(|figures| (figures, figures.problem())) {
             Ok((figures, None)) => drop(table.figures.insert((kernel.hash.clone(), architecture), figures)),
             Ok((_, Some(problem))) => problems.push(describe(kernel, architecture, &problem)),
             Err(error) => problems.push(describe(kernel, architecture, error.message())),
@@ -88,7 +88,7 @@ pub fn check(kernels: &[Kernel], path: &Path, previous: Option<&str>) -> Result<
         let known = table.figures.get(&(kernel.hash.clone(), architecture));
         let problem = match outcome {
             Err(error) => Some(error.message().to_owned()),
-            Ok(figures) => figures.problem(architecture).or_else(|| match known {
+            Ok(figures) => figures.problem().or_else(|| match known {
                 Some(known) if *known != figures => Some(format!("the table says {known}, it is {figures}")),
                 _ => None,
             }),

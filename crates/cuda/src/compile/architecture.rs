@@ -1,4 +1,4 @@
-//! What machine code is made for, and what it may use there.
+//! What machine code is made for.
 
 use std::fmt;
 
@@ -10,21 +10,8 @@ pub struct Architecture {
 }
 
 impl Architecture {
-    /// The most shared memory that a block may have without asking for it: static arrays get no more.
+    /// The most shared memory that the static arrays of a block may have, everywhere.
     pub const STATIC_SHARED: usize = 48 << 10;
-
-    /// The most shared memory that a block may ask for; compiling does not check it.
-    pub fn dynamic_shared(self) -> usize {
-        let kib = match self.compute {
-            75 => 64,
-            80 | 87 => 163,
-            86 | 88 | 89 | 120 | 121 => 99,
-            90 | 100 | 103 | 110 => 227,
-            // Nothing is known of it: what every device has.
-            _ => 48,
-        };
-        kib << 10
-    }
 
     /// The best of `supported` (compute capabilities, times ten) whose code runs on this one.
     pub(super) fn nearest(self, supported: &[u32]) -> Option<Self> {

@@ -2,7 +2,7 @@
 //!
 //! | module | about |
 //! |---|---|
-//! | `architecture` | what code is made for, and the limits there |
+//! | `architecture` | what code is made for |
 //! | `find` | where NVRTC may lie |
 //! | `images` | [`Images`]: compiled kernels from the pack, the cache or a compiler |
 //! | `job` | a kernel with its options for one architecture; its hash |

@@ -12,6 +12,7 @@ use alexnode_cuda::{
     driver::{Address, Call},
     emulated::{Asynchronous, EmulatedDriver, Flavour, Options, Order},
     program::Program,
+    testing,
 };
 use std::time::Duration;
 
@@ -199,14 +200,7 @@ fn lines(source: &str, text: &str, entry: &str) -> Vec<String> {
 fn driver(flavour: Flavour, order: Order, asynchronous: Asynchronous) -> Option<EmulatedDriver> {
     let (threads, limit, sources) = (Some(1), Some(Duration::from_secs(1)), SOURCES.to_vec());
     let options = Options { flavour, order, asynchronous, threads, limit, sources, ..Options::default() };
-    match EmulatedDriver::new(&[0, 1], options) {
-        Ok(driver) => Some(driver),
-        Err(error) if std::env::var_os("CI").is_none() => {
-            eprintln!("SKIPPED: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    testing::unless_missing(EmulatedDriver::new(&[0, 1], options), testing::CXX)
 }
 
 /// What the twin without the bug leaves.

@@ -9,6 +9,7 @@ use alexnode_cpu::CpuBackend;
 use alexnode_cuda::{
     CudaBackend,
     emulated::{EmulatedDriver, Options},
+    testing,
 };
 use alexnode_nn::{
     network::NetworkSpec,
@@ -109,14 +110,8 @@ pub fn trainer_on(backend: Box<dyn Backend>, spec: NetworkSpec, batch: usize, me
 
 /// Emulated devices; none where there is no C++ compiler, which only a developer's machine may lack.
 pub fn emulated(ordinals: &[usize], options: Options) -> Option<Box<dyn Backend>> {
-    match EmulatedDriver::new(ordinals, options) {
-        Ok(driver) => Some(Box::new(CudaBackend::new(Box::new(driver), Precision::Fp32, false).unwrap())),
-        Err(error) if std::env::var_os("CI").is_none() => {
-            eprintln!("SKIPPED on the emulated GPU: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    let driver = testing::unless_missing(EmulatedDriver::new(ordinals, options), testing::CXX)?;
+    Some(Box::new(CudaBackend::new(Box::new(driver), Precision::Fp32, false).unwrap()))
 }
 
 /// 20 steps in epochs of six minibatches; the loss of every step.

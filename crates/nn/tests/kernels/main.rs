@@ -17,6 +17,7 @@ use alexnode_cpu::CpuBackend;
 use alexnode_cuda::{
     CudaBackend,
     emulated::{Asynchronous, EmulatedDriver, Flavour, Options, Order},
+    testing,
 };
 use alexnode_nn::testing::{
     alone::{Alone, Passes},
@@ -69,14 +70,8 @@ fn emulated(options: Options) -> Option<CudaBackend> {
 /// The same, whose layers multiply in `precision`.
 fn emulated_in(precision: Precision, options: Options) -> Option<CudaBackend> {
     let specialise = options.specialise;
-    match EmulatedDriver::new(&[0], options) {
-        Ok(driver) => Some(CudaBackend::new(Box::new(driver), precision, specialise).unwrap()),
-        Err(error) if std::env::var_os("CI").is_none() => {
-            eprintln!("SKIPPED on the emulated GPU: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    let driver = testing::unless_missing(EmulatedDriver::new(&[0], options), testing::CXX)?;
+    Some(CudaBackend::new(Box::new(driver), precision, specialise).unwrap())
 }
 
 /// Runs `body` on every machine. Within a family it must return the same bits.
