@@ -12,7 +12,8 @@ async function usable(): Promise<boolean> {
     await training.dispose();
     return true;
   } catch (error) {
-    if (process.env.ALEXNODE_REQUIRE_CXX || !(error instanceof AlexnodeError) || error.code !== 'ERR_DEVICE') throw error;
+    if (process.env.ALEXNODE_REQUIRE_CXX || !(error instanceof AlexnodeError) || error.code !== 'ERR_DEVICE')
+      throw error;
     console.warn(`SKIPPED on emulated devices: ${error.message}. ${error.hint}`);
     return false;
   }

@@ -2,8 +2,17 @@
  * NVRTC, NVIDIA's compiler of CUDA kernels, as a library. It comes as a Python package, of which only the file is wanted: it goes into the cache
  * folder, where the addon and the tests look for it. No GPU and no Python are needed to use it.
  */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { $ } from 'zx';
 import { BuildError, locked } from './native.js';
@@ -17,7 +26,7 @@ function cacheFolder(): string {
   const { ALEXNODE_CACHE, XDG_CACHE_HOME, HOME } = process.env;
   if (ALEXNODE_CACHE) return ALEXNODE_CACHE;
   if (XDG_CACHE_HOME) return join(XDG_CACHE_HOME, 'alexnode');
-  return HOME ? join(HOME, '.cache', 'alexnode') : join(tmpdir() || homedir(), 'alexnode');
+  return HOME ? join(HOME, '.cache', 'alexnode') : join(tmpdir(), 'alexnode');
 }
 
 /** Sees to it that NVRTC lies in the cache, and returns its folder. */

@@ -92,14 +92,19 @@ impl Program {
         }
     }
 
-    /// The options that make the macros.
-    pub fn options(&self) -> Vec<String> {
-        let mut options: Vec<String> = self.defines.iter().map(|(name, value)| format!("-D{name}={value}")).collect();
+    /// The macros, with their values.
+    pub fn macros(&self) -> Vec<(&'static str, String)> {
+        let mut macros: Vec<_> = self.defines.iter().map(|(name, value)| (*name, value.to_string())).collect();
         if let Some(words) = &self.constants {
             let words: Vec<String> = words.iter().map(|word| format!("{word:#x}u")).collect();
-            options.push(format!("-DPARAMS_WORDS={}", words.join(",")));
+            macros.push(("PARAMS_WORDS", words.join(",")));
         }
-        options
+        macros
+    }
+
+    /// The options that make the macros.
+    pub fn options(&self) -> Vec<String> {
+        self.macros().iter().map(|(name, value)| format!("-D{name}={value}")).collect()
     }
 }
 

@@ -155,3 +155,67 @@ impl Table {
         format!("{} kernels of {} sources, compiled {compiled} times", kernels.len(), sources.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{request::Request, wanted};
+
+    fn kernels() -> Vec<Kernel> {
+        let network = serde_json::json!({
+            "name": "mini", "classes": 10,
+            "input": { "imageSize": 12, "cropSize": 8, "flip": true },
+            "layers": [
+                { "type": "conv2d", "name": "conv1", "outChannels": 8, "kernelSize": 3, "weightInit": { "type": "he" } },
+                { "type": "localResponseNorm", "name": "lrn1", "size": 5, "k": 2.0, "alpha": 0.01, "beta": 0.75, "groups": 2 },
+                { "type": "linear", "name": "fc2", "outFeatures": 10, "weightInit": { "type": "he" } },
+            ],
+        });
+        let request: Request = serde_json::from_value(serde_json::json!({
+            "networks": [{ "network": network, "batch": 4, "momentum": 0.9, "devices": [1, 2] }],
+            "architectures": [75, 90],
+            "task": { "type": "check", "table": "" },
+        }))
+        .unwrap();
+        wanted::kernels(&request).unwrap()
+    }
+
+    #[test]
+    fn a_network_is_told_by_its_kernels() {
+        let kernels = kernels();
+        let forward: Vec<&Kernel> = kernels.iter().filter(|k| k.program.entry == "conv2d_forward").collect();
+        // On one device and on two, in three precisions, of which sm_75 has one.
+        let on = |compute| forward.iter().filter(|k| k.architectures.contains(&Architecture { compute })).count();
+        assert_eq!((on(75), on(90)), (2, 6));
+        assert!(forward.iter().any(|k| k.users == ["mini"]) && forward.iter().any(|k| k.users == ["mini/2"]));
+        let sgd: Vec<&Kernel> = kernels.iter().filter(|k| k.program.source == "sgd.cu").collect();
+        assert_eq!((sgd.len(), &sgd[0].users, sgd[0].precisions.len()), (1, &vec!["all".to_owned()], 3));
+        let hashes: BTreeSet<&str> = kernels.iter().map(|k| k.hash.as_str()).collect();
+        assert_eq!(hashes.len(), kernels.len());
+    }
+
+    #[test]
+    fn a_table_is_read_as_it_was_written() {
+        let kernels = kernels();
+        let mut table = Table { compiler: "NVRTC 13.0".into(), ..Table::default() };
+        assert_eq!(table.missing(&kernels).len(), kernels.iter().map(|k| k.architectures.len()).sum::<usize>());
+        for (i, (kernel, architecture)) in table.missing(&kernels).into_iter().enumerate().skip(1) {
+            let figures = Figures { registers: i, shared: 2 * i, stack: i % 2, spilled: 0 };
+            table.figures.insert((kernel.hash.clone(), architecture), figures);
+        }
+        let folder = std::env::temp_dir().join(format!("alexnode-table-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("kernels.tsv");
+        assert!(Table::open(&path).unwrap().lines.is_empty());
+        table.write(&kernels, &path).unwrap();
+        let read = Table::open(&path).unwrap();
+        fs::remove_dir_all(folder).unwrap();
+        assert_eq!(
+            (&read.compiler, read.missing(&kernels).len(), read.lines.len()),
+            (&table.compiler, 1, kernels.len())
+        );
+        assert!(read.figures == table.figures);
+        assert_eq!(read.text(&kernels), table.text(&kernels));
+        assert!(Table::parse("source\tentry\thash\tsm_80\nx\ty\tz\tmany").is_err());
+    }
+}

@@ -12,7 +12,6 @@ pub struct Job {
     source: &'static str,
     architecture: Architecture,
     text: String,
-    defines: Vec<String>,
     hash: String,
     key: String,
 }
@@ -32,8 +31,10 @@ impl Job {
             return Err(Error::kernel(format!("{source}: no entry {entry}")));
         }
         // A launch hands over addresses as numbers: nobody else would see that there are too few of them.
+        // Macros as lines of the text: nvcc would take an option apart at its commas.
+        let macros: String = program.macros().iter().map(|(name, value)| format!("#define {name} {value}\n")).collect();
         let text = format!(
-            "{text}#line 1 \"launch of {entry}\"
+            "{macros}{text}#line 1 \"launch of {entry}\"
 template <class Entry> struct Launch;
 template <class Params, class... Buffers> struct Launch<void(Params, Buffers...)> {{
     static constexpr bool fits = sizeof(Params) == {params_bytes} && sizeof...(Buffers) == {buffers};
@@ -41,10 +42,9 @@ template <class Params, class... Buffers> struct Launch<void(Params, Buffers...)
 static_assert(Launch<decltype({entry})>::fits, \"the launch passes parameters of {params_bytes} bytes and {buffers} buffers\");
 "
         );
-        let defines = program.options();
-        let hash = digest(&[&Self::OPTIONS.join(" "), &defines.join(" "), &program::essence(&text)]);
+        let hash = digest(&[&Self::OPTIONS.join(" "), &program::essence(&text)]);
         let key = digest(&[&hash, &architecture.to_string()]);
-        Ok(Self { entry, source, architecture, text, defines, hash, key })
+        Ok(Self { entry, source, architecture, text, hash, key })
     }
 
     /// The kernel's name.
@@ -70,7 +70,7 @@ static_assert(Launch<decltype({entry})>::fits, \"the launch passes parameters of
     /// How.
     pub fn options(&self) -> impl Iterator<Item = String> {
         let architecture = format!("--gpu-architecture={}", self.architecture);
-        [architecture].into_iter().chain(Self::OPTIONS.map(str::to_owned)).chain(self.defines.iter().cloned())
+        [architecture].into_iter().chain(Self::OPTIONS.map(str::to_owned))
     }
 
     /// A hash of text and options: all but the architecture.
