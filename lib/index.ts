@@ -36,8 +36,10 @@ export type {
   WarningEvent,
 } from './events.js';
 export {
+  type CheckedTraining,
   type Curve,
   type CurvesFound,
+  checkedTrainings,
   type GpuCheckEvent,
   type GpuCheckOptions,
   type GpuCheckReport,

@@ -101,8 +101,8 @@ function ceilingsText(precisions: readonly PrecisionTiming[]): string {
     copy ??= ceilings.copy;
     for (const [name, rate] of Object.entries(ceilings.multiply)) rates.set(name, rates.get(name) ?? rate);
   }
-  const flops = [...rates].map(([name, rate]) => `${name} ${(rate.median / 1e12).toPrecision(3)} TFLOP/s`);
-  const copied = copy === undefined ? [] : [`copy ${((copy.median ?? 0) / 1e12).toPrecision(3)} TB/s`];
+  const flops = [...rates].map(([name, rate]) => `${name} ${perSecond(rate.median, 'FLOP')}`);
+  const copied = copy === undefined ? [] : [`copy ${perSecond(copy.median, 'B')}`];
   return line('ceilings', [...copied, ...flops].join(', '));
 }
 
@@ -126,7 +126,7 @@ function timingText({ found, seconds }: Parts['timing']): string {
   const steps = precisions.map(({ precision, timings: { step, imagesPerSecond } }) =>
     line(
       precision,
-      `step of ${count(batch)} images ${microseconds(step.median)} (${microseconds(step.least)} to ${microseconds(step.most)}), ` +
+      `step of ${count(batch)} images ${shortTime(step.median)} (${shortTime(step.least)} to ${shortTime(step.most)}), ` +
         `${count(imagesPerSecond.median)} images/s`,
     ),
   );
@@ -143,14 +143,20 @@ function timingText({ found, seconds }: Parts['timing']): string {
   ].join('');
 }
 
+/** `4.31 TB/s`. */
+function perSecond(rate: number, unit: string): string {
+  return rate < 1e12 ? `${(rate / 1e9).toPrecision(3)} G${unit}/s` : `${(rate / 1e12).toPrecision(3)} T${unit}/s`;
+}
+
 /** Time and share; the input and the loss have a forward column only. */
 function cells({ passes }: LayerTime, pass: Pass): [string, string] {
   const found = passes[pass] ?? (pass === 'forward' ? (passes.input ?? passes.loss) : undefined);
   if (found === undefined) return ['', ''];
-  return [microseconds(found.seconds.median), found.share === null ? '' : `${(found.share * 100).toFixed(0)} %`];
+  return [shortTime(found.seconds.median), found.share === null ? '' : `${(found.share * 100).toFixed(0)} %`];
 }
 
-function microseconds(seconds: number): string {
+function shortTime(seconds: number): string {
   const value = seconds * 1e6;
+  if (value >= 10_000) return `${(value / 1e3).toPrecision(3)} ms`;
   return `${value < 100 ? value.toFixed(1) : count(value)} us`;
 }

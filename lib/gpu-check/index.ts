@@ -11,7 +11,8 @@ import { doctor } from '../doctor.js';
 import { PRECISIONS, type Precision } from '../engine.js';
 import { environment } from '../environment.js';
 import { AlexnodeError, fromNative, usage } from '../errors.js';
-import { preset } from '../models/index.js';
+import type { NetworkSpec } from '../layers.js';
+import { type Preset, preset } from '../models/index.js';
 import { chooseDevices } from '../network.js';
 import type { TimingOptions } from '../timings.js';
 import { checkCurves } from './curves.js';
@@ -62,16 +63,20 @@ interface Amounts {
   timing: TimingOptions;
 }
 
+/** Of the generated data set. */
+const GENERATED_CLASSES = 10;
+/** Images of a step of the small network: one number, so that its kernels are compiled once. */
+const BATCH = 32;
 const FULL: Amounts = {
   filter: [],
-  curves: { steps: 300, batch: 32 },
-  slots: { steps: 20, batch: 32 },
-  batch: 32,
+  curves: { steps: 300, batch: BATCH },
+  slots: { steps: 20, batch: BATCH },
+  batch: BATCH,
   timing: {},
 };
 const QUICK: Amounts = {
   filter: ['pointwise', 'sgd'],
-  curves: { steps: 6, batch: 4 },
+  curves: { steps: 4, batch: 2 },
   slots: { steps: 2, batch: 2 },
   batch: 2,
   timing: { rounds: 2, sampleSeconds: 0 },
@@ -81,6 +86,31 @@ const QUICK: Amounts = {
 export const RATE_OF_2012 = { least: 222, most: 267 } as const;
 
 type Kind = GpuCheckReport['kind'];
+
+/** The network that is timed on a GPU: the paper's, as it was trained. */
+function paper(): Preset {
+  return preset('paper', { classes: 1000 });
+}
+
+/** A training, as far as it decides which kernels are compiled. */
+export interface CheckedTraining {
+  network: NetworkSpec;
+  batch: number;
+  momentum: number;
+  /** On how many devices: one entry for each placement. */
+  devices: number[];
+}
+
+/** What a whole check trains on GPUs, in every precision: whoever brings compiled kernels along brings those of these. */
+export function checkedTrainings(): CheckedTraining[] {
+  const small = checkNetwork({ classes: GENERATED_CLASSES });
+  const { network, recipe } = paper();
+  const { momentum } = small.recipe;
+  return [
+    { network: small.network, batch: FULL.curves.batch, momentum, devices: [1, 2] },
+    { network, batch: recipe.batch, momentum: recipe.momentum, devices: [1] },
+  ];
+}
 
 /** Runs the check; a part that fails does not keep the next one from running. ERR_DEVICE where there is no device to check. */
 export async function* gpuCheck(options: GpuCheckOptions = {}): AsyncGenerator<GpuCheckEvent> {
@@ -96,29 +126,35 @@ export async function* gpuCheck(options: GpuCheckOptions = {}): AsyncGenerator<G
   const before = kind === 'cuda' ? await gpus() : null;
   const common = { devices, seed, notices, signal, ...(threads === undefined ? {} : { threads }) };
   const { imageSize } = checkNetwork({ classes: 2 }).network.input;
-  await using data = await openDataset({ source: 'generated', imageSize, seed });
+  // No more images are looked at than the steps need.
+  const generated = (images: number) => openDataset({ source: 'generated', imageSize, seed, limit: images });
 
   const parts: GpuCheckReport['parts'] = {};
+  const [device = ''] = devices;
   const checks: { [Name in PartName]: (findings: FindingsOf<Name>) => Promise<void> } = {
     kernels: (findings) => checkKernels({ program, devices, filter: amounts.filter, signal }, findings),
-    curves: (findings) => {
-      const [first = ''] = devices;
-      return checkCurves(
-        { ...common, devices: [first], data, precisions, learns: !quick, ...amounts.curves },
-        findings,
-      );
+    curves: async (findings) => {
+      const { steps, batch } = amounts.curves;
+      await using data = await generated(steps * batch);
+      const what = { ...common, data, devices: [device], precisions, steps, batch, learns: !quick };
+      await checkCurves(what, findings);
     },
-    slots: (findings) => checkSlots({ ...common, data, timing: amounts.timing, ...amounts.slots }, findings),
+    slots: async (findings) => {
+      const { steps, batch } = amounts.slots;
+      await using data = await generated(steps * batch);
+      await checkSlots({ ...common, data, steps, batch, timing: amounts.timing }, findings);
+    },
     timing: async (findings) => {
-      const [device = ''] = devices;
-      const timed = { ...common, device, precisions, timing: amounts.timing };
-      if (kind !== 'cuda') {
+      const what = { ...common, device, precisions, timing: amounts.timing };
+      if (kind === 'cuda') {
+        const { network, recipe } = paper();
+        await using classes = await thousandClasses(network.input.imageSize);
+        await checkTiming({ ...what, network, recipe, data: classes.data }, findings);
+      } else {
+        await using data = await generated(amounts.batch);
         const { network, recipe } = checkNetwork({ classes: data.classes.length });
-        return checkTiming({ ...timed, network, recipe: { ...recipe, batch: amounts.batch }, data }, findings);
+        await checkTiming({ ...what, network, recipe: { ...recipe, batch: amounts.batch }, data }, findings);
       }
-      const { network, recipe } = preset('paper', { classes: 1000 });
-      await using classes = await thousandClasses(network.input.imageSize);
-      return checkTiming({ ...timed, network, recipe, data: classes.data }, findings);
     },
   };
   for (const part of PARTS.filter((name) => wanted.includes(name))) {
