@@ -2,16 +2,19 @@
 
 mod common;
 
-use alexnode_core::{Backend, ErrorCode, kernel::define};
+use alexnode_core::{Backend, ErrorCode, Precision, kernel::define};
 use alexnode_cpu::CpuBackend;
 use alexnode_cuda::emulated::{Options, Order};
 use alexnode_nn::{
-    ceilings::{self, CopyCeiling, CopyCeilingParams, MultiplyCeiling, MultiplyCeilingParams},
+    ceilings::{
+        self, CopyCeiling, CopyCeilingParams, MultiplyCeiling, MultiplyCeilingParams, TensorCeiling,
+        TensorCeilingParams,
+    },
     testing::{Rng, alone::run_kernel, compare},
     timing::TimingOptions,
 };
 use bytemuck::cast_slice_mut;
-use common::emulated;
+use common::{emulated, emulated_in};
 use std::sync::atomic::AtomicBool;
 
 fn backends() -> Vec<Box<dyn Backend>> {
@@ -61,6 +64,47 @@ fn every_multiply_add_is_done() {
         }
     }
     assert_eq!(MultiplyCeilingParams { items: 3, rounds: 5 }.flops(), 240.0);
+}
+
+/// Every product adds the same: what comes out tells how many there were, to the bit.
+fn products_are_done<const BF16: bool>(precision: Precision) {
+    for order in [Order::Forward, Order::Random(1)] {
+        let Some(mut backend) = emulated_in(precision, &[0], Options { order, ..Options::default() }) else { return };
+        for (warps, rounds) in [(1, 1), (9, 3), (2, 0)] {
+            let mut y = vec![f32::NAN; warps * 32 + 5];
+            let params = TensorCeilingParams { warps: warps as u32, rounds };
+            run_kernel(define::<TensorCeiling<BF16>>(), params, &mut [cast_slice_mut(&mut y)], &mut *backend);
+            let (done, rest) = y.split_at(warps * 32);
+            assert!(done.iter().all(|y| *y == TensorCeiling::<BF16>::result(rounds)), "{precision}: {done:?}");
+            assert!(rest.iter().all(|y| y.is_nan()));
+        }
+    }
+}
+
+#[test]
+fn every_product_on_tensor_cores_is_done() {
+    products_are_done::<false>(Precision::Tf32);
+    products_are_done::<true>(Precision::Bf16);
+    // Words 0 to 3 of a row with those of a column, in double precision; each stands for two factors of tf32, four of bf16.
+    let words = [(1.0, 1.0), (1.125, -0.9375), (1.25, 1.5), (1.375, -1.3125)];
+    let once: f64 = words.iter().map(|(a, b)| a * b / 4096.0).sum();
+    assert_eq!(f64::from(TensorCeiling::<false>::result(3)), 64.0 * 3.0 * 2.0 * once);
+    assert_eq!(f64::from(TensorCeiling::<true>::result(3)), 64.0 * 3.0 * 4.0 * once);
+    let params = TensorCeilingParams { warps: 3, rounds: 5 };
+    assert_eq!(TensorCeiling::<true>::flops(&params), 3.0 * 5.0 * 2.0 * 32.0 * 64.0 * 16.0);
+}
+
+#[test]
+fn precisions_have_ceilings_of_their_own() {
+    let options = TimingOptions { rounds: 1, sample_seconds: 0.0 };
+    for precision in [Precision::Tf32, Precision::Bf16] {
+        let Some(mut backend) = emulated_in(precision, &[0], Options::default()) else { return };
+        let found = ceilings::measure(&mut *backend, &options, &AtomicBool::new(false)).unwrap();
+        let mut names: Vec<String> = vec!["fp32".into(), precision.to_string()];
+        names.sort();
+        assert_eq!(found.multiply.keys().cloned().collect::<Vec<_>>(), names);
+        assert!(found.multiply.values().all(|rate| rate.least > 0.0));
+    }
 }
 
 #[test]
