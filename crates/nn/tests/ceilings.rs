@@ -2,9 +2,14 @@
 
 mod common;
 
-use alexnode_core::{Backend, ErrorCode, Precision, kernel::define};
+use alexnode_core::{Backend, ErrorCode, KernelDef, Precision, Target, kernel::define};
 use alexnode_cpu::CpuBackend;
-use alexnode_cuda::emulated::{Options, Order};
+use alexnode_cuda::{
+    compile::{Architecture, Job, Nvrtc, REMEDY},
+    emulated::{Options, Order},
+    program::Program,
+    testing,
+};
 use alexnode_nn::{
     ceilings::{
         self, CopyCeiling, CopyCeilingParams, MultiplyCeiling, MultiplyCeilingParams, TensorCeiling,
@@ -13,7 +18,7 @@ use alexnode_nn::{
     testing::{Rng, alone::run_kernel, compare},
     timing::TimingOptions,
 };
-use bytemuck::cast_slice_mut;
+use bytemuck::{bytes_of, cast_slice_mut};
 use common::{emulated, emulated_in};
 use std::sync::atomic::AtomicBool;
 
@@ -104,6 +109,32 @@ fn precisions_have_ceilings_of_their_own() {
         names.sort();
         assert_eq!(found.multiply.keys().cloned().collect::<Vec<_>>(), names);
         assert!(found.multiply.values().all(|rate| rate.least > 0.0));
+    }
+}
+
+/// For real devices: everything in registers, or it would be memory that is measured.
+#[test]
+fn the_compiler_keeps_them_in_registers() {
+    let nvrtc = testing::unless_missing(Nvrtc::find(None).map_err(|e| e.hint(REMEDY)), testing::NVRTC);
+    let Some(nvrtc) = nvrtc else { return };
+    for compute in [75, 80, 86, 90, 120].into_iter().filter(|compute| nvrtc.supported().contains(compute)) {
+        let compile = |kernel: &'static KernelDef, params: &[u8]| {
+            for stage in (kernel.stages)(params, &Target { compute, precision: Precision::Fp32 }) {
+                let program = Program::new(kernel, &stage, params, true);
+                let log = nvrtc.compile(&Job::new(&program, Architecture { compute }).unwrap()).unwrap().log;
+                let all = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
+                assert!(log.contains(all), "{} for sm_{compute}: {log}", kernel.name);
+            }
+        };
+        let copy = CopyCeilingParams { vectors: 5 };
+        let multiply = MultiplyCeilingParams { items: 5, rounds: 5 };
+        let tensor = TensorCeilingParams { warps: 5, rounds: 5 };
+        compile(define::<CopyCeiling>(), bytes_of(&copy));
+        compile(define::<MultiplyCeiling>(), bytes_of(&multiply));
+        if compute >= 80 {
+            compile(define::<TensorCeiling<false>>(), bytes_of(&tensor));
+            compile(define::<TensorCeiling<true>>(), bytes_of(&tensor));
+        }
     }
 }
 
