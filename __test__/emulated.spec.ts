@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import test from 'ava';
 
 import { AlexnodeError, type StepEvent, type TrainCall, type TrainEvent, train } from '../lib/index.js';
-import { relativeL2 } from '../lib/scripts/slots.js';
+import { relativeL2 } from '../lib/slots.js';
 import { cli, drain, eventsOf, newest, TINY_CALL, temporary, tensorBytes } from './helpers.js';
 
 /** Emulated devices need a C++ compiler, which only a developer's machine may lack. */

@@ -1,6 +1,7 @@
 import test from 'ava';
 
-import { agrees, compareSlots, relativeL2, type SlotsRow } from '../lib/scripts/slots.js';
+import { comparePreset } from '../lib/scripts/slots.js';
+import { agrees, relativeL2, type SlotsRow } from '../lib/slots.js';
 
 for (const sameState of [false, true]) {
   const how = sameState ? 'every step from the same state' : 'each on its own way';
@@ -19,7 +20,7 @@ for (const sameState of [false, true]) {
 
 async function compared(steps: number, sameState: boolean): Promise<SlotsRow[]> {
   const rows: SlotsRow[] = [];
-  for await (const row of compareSlots({ preset: 'demo', batch: 8, steps, seed: 2, data: 'generated', sameState })) {
+  for await (const row of comparePreset({ preset: 'demo', batch: 8, steps, seed: 2, data: 'generated', sameState })) {
     rows.push(row);
   }
   return rows;

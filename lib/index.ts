@@ -35,6 +35,28 @@ export type {
   TrainResult,
   WarningEvent,
 } from './events.js';
+export {
+  type CheckedTraining,
+  type Curve,
+  type CurvesFound,
+  checkedTrainings,
+  type GpuCheckEvent,
+  type GpuCheckOptions,
+  type GpuCheckReport,
+  type Gpus,
+  gpuCheck,
+  type KernelsFound,
+  type LayerTime,
+  PARTS,
+  type Part,
+  type PartName,
+  type PassTime,
+  type Placement,
+  type PrecisionTiming,
+  RATE_OF_2012,
+  type SlotsFound,
+  type TimingFound,
+} from './gpu-check/index.js';
 export * from './layers.js';
 export { PRESETS, type Preset, type PresetName, type PresetOptions, preset } from './models/index.js';
 export { suggestion } from './nearest.js';
@@ -45,5 +67,17 @@ export { type Rehearsal, type RehearseCall, rehearse } from './rehearse.js';
 export { type Manifest, Run, type RunConfig, readManifest, type Session } from './run.js';
 export { createSchedule } from './schedule.js';
 export type { TrainerOptions } from './settle.js';
+export {
+  type Ceilings,
+  type CeilingsOptions,
+  measureCeilings,
+  type OperationTiming,
+  type PartTiming,
+  type Pass,
+  type SlotName,
+  type Spread,
+  type TimingOptions,
+  type Timings,
+} from './timings.js';
 export { type TrainCall, Training, train } from './train.js';
 export { Trainer, type TrainerRunOptions } from './trainer.js';

@@ -26,6 +26,7 @@ import { createSchedule } from './schedule.js';
 import { nextSegment, ratesAt, type SegmentPlan } from './segment.js';
 import { settle, type TrainerOptions } from './settle.js';
 import { Standing } from './standing.js';
+import type { TimingOptions, Timings } from './timings.js';
 
 /** How far and where to train. */
 export interface TrainerRunOptions {
@@ -326,11 +327,25 @@ export class Trainer implements AsyncDisposable {
   async evaluate(options: EvaluateOptions & { signal?: AbortSignal } = {}): Promise<Evaluation> {
     if (this.#session !== undefined) throw usage('this trainer is training; evaluate before or after');
     const { signal, ...request } = options;
-    if (signal?.aborted === true) throw new AlexnodeError('ERR_ABORTED', 'the evaluation was stopped');
+    return this.#cancelled(signal, 'the evaluation was stopped', () => this.#engine.evaluate(request));
+  }
+
+  /**
+   * How long a training step takes, as a whole and operation by operation, on the first minibatch of an epoch; not while it is
+   * training. Nothing has been learnt afterwards. ERR_ABORTED where `signal` is aborted.
+   */
+  async timings(options: TimingOptions & { signal?: AbortSignal } = {}): Promise<Timings> {
+    if (this.#session !== undefined) throw usage('this trainer is training; measure before or after');
+    const { signal, ...request } = options;
+    return this.#cancelled(signal, 'the measurement was stopped', () => this.#engine.timings(request));
+  }
+
+  async #cancelled<T>(signal: AbortSignal | undefined, message: string, call: () => Promise<T>): Promise<T> {
+    if (signal?.aborted === true) throw new AlexnodeError('ERR_ABORTED', message);
     const cancel = () => this.#engine.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
     try {
-      return await this.#engine.evaluate(request);
+      return await call();
     } finally {
       signal?.removeEventListener('abort', cancel);
     }

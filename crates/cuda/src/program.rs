@@ -43,6 +43,7 @@ sources![
     "sgd.cu",
     "softmax_cross_entropy.cu",
     "tanh.cu",
+    "tensor_ceilings.cu",
 ];
 
 /// A kernel to be compiled.

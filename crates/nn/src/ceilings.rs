@@ -1,11 +1,12 @@
 //! What a device can do at most: bytes copied and numbers multiplied and added per second. Measured, on the device at hand, so that the times of
 //! [`timing`](crate::timing) have something to be compared with.
 //!
-//! Two kernels of the usual kind, with nothing in the way: a copy within the device's memory, and multiply-adds on registers.
+//! Kernels of the usual kind, with nothing in the way: a copy within the device's memory, and multiply-adds on registers; on tensor cores by `mma.sync`,
+//! which the layers use (later devices have faster instructions).
 
 use crate::timing::{SlotName, Spread, TimingOptions, repeats, sample};
 use alexnode_core::{
-    Backend, BufferId, Error, ErrorCode, Launch, Result, SlotId, Stage, Target, View,
+    Backend, BufferId, Engine, Error, ErrorCode, Launch, Precision, Result, SlotId, Stage, Target, View,
     host::{Host, parallel_chunks},
     kernel::{Access, Args, Kernel, KernelDef, define},
 };
@@ -114,6 +115,56 @@ fn chains(rounds: u32) -> [f32; LANES] {
     std::array::from_fn(|lane| x.iter().map(|x| x[lane]).sum())
 }
 
+/// The constants of [`TensorCeiling`].
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct TensorCeilingParams {
+    /// Warps, each with 32 numbers of the result.
+    pub warps: u32,
+    /// Products of each.
+    pub rounds: u32,
+}
+
+/// Products of matrices on tensor cores, with factors of tf32 or, `BF16`, of bf16. Each warp multiplies 32 x K by K x 64 numbers again and again, K = 8 or
+/// 16. y = of each of its threads the sum of 64 sums. Arguments: y.
+#[derive(Debug)]
+pub struct TensorCeiling<const BF16: bool>;
+
+impl<const BF16: bool> TensorCeiling<BF16> {
+    /// Factors of each sum in a round.
+    const K: usize = if BF16 { 16 } else { 8 };
+    /// Sums of a warp.
+    const SUMS: usize = 32 * 64;
+    /// Multiplications and additions.
+    pub fn flops(params: &TensorCeilingParams) -> f64 {
+        2.0 * f64::from(params.warps) * f64::from(params.rounds) * (Self::SUMS * Self::K) as f64
+    }
+    /// Every number of the result: factors depend on their place along k only, so all sums are the same.
+    pub fn result(rounds: u32) -> f32 {
+        let product = |word: usize| {
+            let (left, right) = (1.0 + 0.125 * word as f32, 1.0 + 0.25 * word as f32);
+            let sign = if word.is_multiple_of(2) { 1.0 } else { -0.75 };
+            left / 64.0 * (sign * right / 64.0)
+        };
+        let each_word = (Self::K / 4) as f32;
+        (Self::SUMS / 32) as f32 * rounds as f32 * each_word * (0..4).map(product).sum::<f32>()
+    }
+}
+
+impl<const BF16: bool> Kernel for TensorCeiling<BF16> {
+    type Params = TensorCeilingParams;
+    const NAME: &'static str = if BF16 { "bf16_ceiling" } else { "tf32_ceiling" };
+    const SOURCE: &'static str = "tensor_ceilings.cu";
+    const ACCESS: &'static [Access] = &[Access::Write];
+    /// A processor has no tensor cores: it only says what they would.
+    fn run(p: &TensorCeilingParams, args: &Args<'_>, _: &dyn Host) {
+        args.write::<f32>(0)[..32 * p.warps as usize].fill(Self::result(p.rounds));
+    }
+    fn stages(p: &TensorCeilingParams, _: &Target) -> Vec<Stage> {
+        vec![Stage::each(Self::NAME, 32 * p.warps as usize)]
+    }
+}
+
 /// What a device can do at most.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -141,7 +192,17 @@ pub fn measure(backend: &mut dyn Backend, options: &TimingOptions, cancel: &Atom
     options.check()?;
     let mut bench = Bench { backend, options, cancel };
     let copy = bench.copy()?;
-    let multiply = BTreeMap::from([("fp32".to_owned(), bench.multiply()?)]);
+    let mut multiply = BTreeMap::from([(Precision::Fp32.to_string(), bench.multiply()?)]);
+    let on_tensor_cores = match bench.backend.slots()[0].engine {
+        Engine::Cuda(Target { precision: precision @ Precision::Tf32, .. }) => {
+            Some((precision, bench.products::<false>()?))
+        }
+        Engine::Cuda(Target { precision: precision @ Precision::Bf16, .. }) => {
+            Some((precision, bench.products::<true>()?))
+        }
+        _ => None,
+    };
+    multiply.extend(on_tensor_cores.map(|(precision, rate)| (precision.to_string(), rate)));
     let slot = SlotName::all(bench.backend).swap_remove(0);
     Ok(Ceilings { slot, copy, multiply })
 }
@@ -171,8 +232,17 @@ impl Bench<'_> {
         })
     }
 
+    /// Multiplications and additions per second on tensor cores.
+    fn products<const BF16: bool>(&mut self) -> Result<Spread> {
+        self.largest([(64, 16), (1 << 10, 64), (1 << 14, 256), (1 << 16, 256)], |(warps, rounds)| {
+            let params = TensorCeilingParams { warps, rounds };
+            let flops = TensorCeiling::<BF16>::flops(&params);
+            Work::new::<TensorCeiling<BF16>>(params, vec![warps as usize * 32 * 4], flops)
+        })
+    }
+
     /// The rate of the first size whose launch takes as long as a sample shall; of the last one if none does.
-    fn largest(&mut self, sizes: impl IntoIterator<Item = usize>, work: impl Fn(usize) -> Work) -> Result<Spread> {
+    fn largest<T>(&mut self, sizes: impl IntoIterator<Item = T>, work: impl Fn(T) -> Work) -> Result<Spread> {
         let wanted = SAMPLE * self.options.sample_seconds;
         let mut rate = Err(Error::device("there is not enough memory to measure a copy"));
         for size in sizes {

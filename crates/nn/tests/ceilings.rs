@@ -2,16 +2,24 @@
 
 mod common;
 
-use alexnode_core::{Backend, ErrorCode, kernel::define};
+use alexnode_core::{Backend, ErrorCode, KernelDef, Precision, Target, kernel::define};
 use alexnode_cpu::CpuBackend;
-use alexnode_cuda::emulated::{Options, Order};
+use alexnode_cuda::{
+    compile::{Architecture, Job, Nvrtc, REMEDY},
+    emulated::{Options, Order},
+    program::Program,
+    testing,
+};
 use alexnode_nn::{
-    ceilings::{self, CopyCeiling, CopyCeilingParams, MultiplyCeiling, MultiplyCeilingParams},
+    ceilings::{
+        self, CopyCeiling, CopyCeilingParams, MultiplyCeiling, MultiplyCeilingParams, TensorCeiling,
+        TensorCeilingParams,
+    },
     testing::{Rng, alone::run_kernel, compare},
     timing::TimingOptions,
 };
-use bytemuck::cast_slice_mut;
-use common::emulated;
+use bytemuck::{bytes_of, cast_slice_mut};
+use common::{emulated, emulated_in};
 use std::sync::atomic::AtomicBool;
 
 fn backends() -> Vec<Box<dyn Backend>> {
@@ -61,6 +69,73 @@ fn every_multiply_add_is_done() {
         }
     }
     assert_eq!(MultiplyCeilingParams { items: 3, rounds: 5 }.flops(), 240.0);
+}
+
+/// Every product adds the same: what comes out tells how many there were, to the bit.
+fn products_are_done<const BF16: bool>(precision: Precision) {
+    for order in [Order::Forward, Order::Random(1)] {
+        let Some(mut backend) = emulated_in(precision, &[0], Options { order, ..Options::default() }) else { return };
+        for (warps, rounds) in [(1, 1), (9, 3), (2, 0)] {
+            let mut y = vec![f32::NAN; warps * 32 + 5];
+            let params = TensorCeilingParams { warps: warps as u32, rounds };
+            run_kernel(define::<TensorCeiling<BF16>>(), params, &mut [cast_slice_mut(&mut y)], &mut *backend);
+            let (done, rest) = y.split_at(warps * 32);
+            assert!(done.iter().all(|y| *y == TensorCeiling::<BF16>::result(rounds)), "{precision}: {done:?}");
+            assert!(rest.iter().all(|y| y.is_nan()));
+        }
+    }
+}
+
+#[test]
+fn every_product_on_tensor_cores_is_done() {
+    products_are_done::<false>(Precision::Tf32);
+    products_are_done::<true>(Precision::Bf16);
+    // Words 0 to 3 of a row with those of a column, in double precision; each stands for two factors of tf32, four of bf16.
+    let words = [(1.0, 1.0), (1.125, -0.9375), (1.25, 1.5), (1.375, -1.3125)];
+    let once: f64 = words.iter().map(|(a, b)| a * b / 4096.0).sum();
+    assert_eq!(f64::from(TensorCeiling::<false>::result(3)), 64.0 * 3.0 * 2.0 * once);
+    assert_eq!(f64::from(TensorCeiling::<true>::result(3)), 64.0 * 3.0 * 4.0 * once);
+    let params = TensorCeilingParams { warps: 3, rounds: 5 };
+    assert_eq!(TensorCeiling::<true>::flops(&params), 3.0 * 5.0 * 2.0 * 32.0 * 64.0 * 16.0);
+}
+
+#[test]
+fn precisions_have_ceilings_of_their_own() {
+    let options = TimingOptions { rounds: 1, sample_seconds: 0.0 };
+    for precision in [Precision::Tf32, Precision::Bf16] {
+        let Some(mut backend) = emulated_in(precision, &[0], Options::default()) else { return };
+        let found = ceilings::measure(&mut *backend, &options, &AtomicBool::new(false)).unwrap();
+        let mut names: Vec<String> = vec!["fp32".into(), precision.to_string()];
+        names.sort();
+        assert_eq!(found.multiply.keys().cloned().collect::<Vec<_>>(), names);
+        assert!(found.multiply.values().all(|rate| rate.least > 0.0));
+    }
+}
+
+/// For real devices: everything in registers, or it would be memory that is measured.
+#[test]
+fn the_compiler_keeps_them_in_registers() {
+    let nvrtc = testing::unless_missing(Nvrtc::find(None).map_err(|e| e.hint(REMEDY)), testing::NVRTC);
+    let Some(nvrtc) = nvrtc else { return };
+    for compute in [75, 80, 86, 90, 120].into_iter().filter(|compute| nvrtc.supported().contains(compute)) {
+        let compile = |kernel: &'static KernelDef, params: &[u8]| {
+            for stage in (kernel.stages)(params, &Target { compute, precision: Precision::Fp32 }) {
+                let program = Program::new(kernel, &stage, params, true);
+                let log = nvrtc.compile(&Job::new(&program, Architecture { compute }).unwrap()).unwrap().log;
+                let all = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
+                assert!(log.contains(all), "{} for sm_{compute}: {log}", kernel.name);
+            }
+        };
+        let copy = CopyCeilingParams { vectors: 5 };
+        let multiply = MultiplyCeilingParams { items: 5, rounds: 5 };
+        let tensor = TensorCeilingParams { warps: 5, rounds: 5 };
+        compile(define::<CopyCeiling>(), bytes_of(&copy));
+        compile(define::<MultiplyCeiling>(), bytes_of(&multiply));
+        if compute >= 80 {
+            compile(define::<TensorCeiling<false>>(), bytes_of(&tensor));
+            compile(define::<TensorCeiling<true>>(), bytes_of(&tensor));
+        }
+    }
 }
 
 #[test]

@@ -110,8 +110,13 @@ pub fn trainer_on(backend: Box<dyn Backend>, spec: NetworkSpec, batch: usize, me
 
 /// Emulated devices; none where there is no C++ compiler, which only a developer's machine may lack.
 pub fn emulated(ordinals: &[usize], options: Options) -> Option<Box<dyn Backend>> {
+    emulated_in(Precision::Fp32, ordinals, options)
+}
+
+/// The same, whose layers multiply in `precision`.
+pub fn emulated_in(precision: Precision, ordinals: &[usize], options: Options) -> Option<Box<dyn Backend>> {
     let driver = testing::unless_missing(EmulatedDriver::new(ordinals, options), testing::CXX)?;
-    Some(Box::new(CudaBackend::new(Box::new(driver), Precision::Fp32, false).unwrap()))
+    Some(Box::new(CudaBackend::new(Box::new(driver), precision, false).unwrap()))
 }
 
 /// 20 steps in epochs of six minibatches; the loss of every step.

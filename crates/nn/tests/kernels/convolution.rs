@@ -114,9 +114,9 @@ fn against_on_tensor_cores(layer: &dyn Layer, input: Shape, shape: &Convolution)
             let gradients = shape.backward(&wide(&x), &wide(&weights), &wide(&dy));
             alone.parameters = vec![weights, bias.clone()];
             let mut first: Option<Passes> = None;
-            for ((machine, mut backend), gaps) in machines(precision).zip(gaps) {
+            for ((machine, mut backend), gaps) in machines(precision).into_iter().zip(gaps) {
                 alone.gaps = *gaps;
-                let passes = alone.run(&x, &dy, &mut backend);
+                let passes = alone.run(&x, &dy, &mut *backend);
                 let name = format!("{}: {machine}, gaps {gaps:?}", name(&alone));
                 if let Some(first) = &first {
                     same_passes(&name, first, &passes);

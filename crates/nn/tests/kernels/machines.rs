@@ -2,7 +2,7 @@
 //! `ALEXNODE_TEST_DEVICES=cuda:0`, or several with commas.
 
 use super::{Family, processor};
-use alexnode_core::{Backend, BufferId, Copy2d, DeviceName, Launch, Precision, Result, SlotId, SlotInfo, View};
+use alexnode_core::{Backend, BufferId, Copy2d, DeviceName, Engine, Launch, Precision, Result, SlotId, SlotInfo, View};
 use alexnode_cuda::{
     CudaBackend,
     emulated::{EmulatedDriver, Options},
@@ -17,14 +17,37 @@ const VARIABLE: &str = "ALEXNODE_TEST_DEVICES";
 /// # Panics
 /// Where a device cannot be opened: who names one wants it.
 pub fn named(precision: Precision) -> Option<Vec<Family>> {
-    let names = std::env::var(VARIABLE).ok().filter(|names| !names.is_empty())?;
-    let family = |name: &str| {
+    let family = |name: &String| {
         let gaps = [[0, 0], [5, 3], [0, 16], [7, 0]];
-        let lend = || lend(name, precision).unwrap_or_else(|error| panic!("{VARIABLE}: {name}: {error}"));
-        gaps.map(|gaps| (name.to_owned(), gaps, lend())).into()
+        gaps.map(|gaps| (name.clone(), gaps, wanted(name, precision))).into()
     };
     let first: Family = vec![("1 worker".to_owned(), [0, 0], Box::new(processor(1)))];
-    Some(std::iter::once(first).chain(names.split(',').map(family)).collect())
+    Some(std::iter::once(first).chain(names()?.iter().map(family)).collect())
+}
+
+/// The devices that the environment names, four times the first that has tensor cores; or none where it names none.
+///
+/// # Panics
+/// As [`named`].
+pub fn with_tensor_cores(precision: Precision) -> Option<Vec<(String, Box<dyn Backend>)>> {
+    let has_some = |name: &&String| {
+        let engine = wanted(name, Precision::Fp32).slots()[0].engine;
+        matches!(engine, Engine::Cuda(target) if target.compute >= 80)
+    };
+    let Some(name) = names()?.into_iter().find(|name| has_some(&name)) else {
+        eprintln!("SKIPPED: no device that {VARIABLE} names has tensor cores");
+        return Some(Vec::new());
+    };
+    Some((0..4).map(|_| (format!("{name} in {precision}"), wanted(&name, precision))).collect())
+}
+
+fn names() -> Option<Vec<String>> {
+    let names = std::env::var(VARIABLE).ok().filter(|names| !names.is_empty())?;
+    Some(names.split(',').map(str::to_owned).collect())
+}
+
+fn wanted(name: &str, precision: Precision) -> Box<dyn Backend> {
+    lend(name, precision).unwrap_or_else(|error| panic!("{VARIABLE}: {name}: {error}"))
 }
 
 /// The one place that knows how a device is opened here.

@@ -1,0 +1,96 @@
+/** Times of a training step and of its parts, and what the device could do at most. */
+import { measureCeilings as measureNative } from '#native';
+
+import type { Precision } from './engine.js';
+import { nativeAsync } from './errors.js';
+
+/** How carefully to measure. */
+export interface TimingOptions {
+  /** Samples of everything; default 7. */
+  rounds?: number;
+  /** Seconds that a sample lasts at least, 0 to 1; what is shorter runs several times in it. Default 0.002. */
+  sampleSeconds?: number;
+}
+
+/** The middle of several samples, the smallest and the largest of them. */
+export interface Spread {
+  median: number;
+  least: number;
+  most: number;
+}
+
+/** A part of a step. `loss` is softmax and cross-entropy with their gradient, `transfer` what crosses between devices. */
+export type Pass = 'input' | 'forward' | 'loss' | 'dataGradient' | 'weightGradient' | 'update' | 'transfer';
+
+/** One kernel or copy. */
+export interface OperationTiming {
+  /** The kernel's name; `copy` for a copy. */
+  name: string;
+  /** Index of the device on which it runs; of a copy between two, on which it arrives. */
+  slot: number;
+  /** How often it ran in a sample. */
+  repeats: number;
+  /** Seconds of one run. */
+  seconds: Spread;
+  /** Bytes that its arguments span: once for what is read, once for what is written; no scratch memory. */
+  bytes: number;
+}
+
+/** One pass of one layer. */
+export interface PartTiming {
+  /** `null` for the input. */
+  layer: string | null;
+  pass: Pass;
+  /** The sum over its operations, on the device that takes longest. */
+  seconds: Spread;
+  /** Two for each multiply-add, of the whole layer and batch; 0 for what multiplies no matrices. */
+  flops: number;
+  /** The sum over all operations. */
+  bytes: number;
+  operations: OperationTiming[];
+}
+
+/** A device as it describes itself. */
+export interface SlotName {
+  device: string;
+  description: string;
+}
+
+/** A training step, timed. */
+export interface Timings {
+  slots: SlotName[];
+  batch: number;
+  rounds: number;
+  /** Seconds of the whole step on a minibatch that lies on the devices, run again and again. */
+  step: Spread;
+  /** Images per second in such steps: without reading, decoding and uploading them. */
+  imagesPerSecond: Spread;
+  /** In the order in which they run. Operations are timed alone, with warm caches: their sum may be less than the step. */
+  parts: PartTiming[];
+}
+
+/** What a device can do at most. */
+export interface Ceilings {
+  slot: SlotName;
+  /** Bytes per second, read and written, of a copy within its memory. */
+  copy: Spread;
+  /** Multiplications and additions per second on registers: in fp32, and in the precision asked for where it is another one. */
+  multiply: Partial<Record<Precision, Spread>>;
+}
+
+/** What to measure. */
+export interface CeilingsOptions extends TimingOptions {
+  /** Default `fp32`. */
+  precision?: Precision;
+  /** CPU threads; default all. */
+  threads?: number;
+  /** Whether stderr is told of what takes long; default `false`. */
+  notices?: boolean;
+}
+
+/** Measures `device`, which must have some memory left. ERR_DEVICE where it cannot be used. */
+export async function measureCeilings(device: string, options: CeilingsOptions = {}): Promise<Ceilings> {
+  const { precision, threads, notices, ...rest } = options;
+  const request = JSON.stringify({ device, precision, threads, notices, options: rest });
+  return JSON.parse(await nativeAsync(() => measureNative(request))) as Ceilings;
+}
