@@ -5,6 +5,14 @@
 //   data gradient:    pixels of x  x input channels, over taps and output channels
 //   weight gradient:  output channels  x taps and input channels, over the pixels of y in parts, which are then added in order
 #include "convolution.cuh"
+#include "space_to_depth.cuh"
+
+// Set by the launch: whether forward and weight gradient are those of the packed convolution (space_to_depth.cuh). Then scratch memory begins with its images.
+#ifndef PACKED
+#define PACKED 0
+#endif
+INLINE ConvParams effective(const ConvParams& p) { return PACKED ? packed(p) : p; }
+INLINE size_t packed_size(const ConvParams& q) { return PACKED ? images(q) : 0; }
 
 // Windows over x: row = pixel of y, k = tap and input channel.
 struct Windows {
@@ -112,9 +120,26 @@ struct Columns {
     }
 };
 
-KERNEL(THREADS) conv2d_forward(ConvParams params, const float* x, const float* w, const float* bias, float* y, float*) {
+// For forward and weight gradient: x becomes the packed images.
+KERNEL(256) conv2d_pack_images(ConvParams params, const float* x, const float*, const float*, const float*, float* scratch) {
     CONSTANTS(ConvParams, p, params);
+    const ConvParams q = packed(p);
+    const size_t at = 4 * item();
+    if (at < images(q)) *reinterpret_cast<float4*>(scratch + at) = packed_images(p, q, x, at);
+}
+// For forward: w becomes the packed weights, behind the images.
+KERNEL(256) conv2d_pack_weights(ConvParams params, const float*, const float* w, const float*, const float*, float* scratch) {
+    CONSTANTS(ConvParams, p, params);
+    const ConvParams q = packed(p);
+    const size_t at = 4 * item();
+    if (at < weights(q)) *reinterpret_cast<float4*>(scratch + images(q) + at) = packed_weights(p, q, w, at);
+}
+
+KERNEL(THREADS) conv2d_forward(ConvParams params, const float* x, const float* w, const float* bias, float* y, float* scratch) {
+    CONSTANTS(ConvParams, given, params);
     SHARED(Tiles, tiles);
+    const ConvParams p = effective(given);
+    if (PACKED) x = scratch, w = scratch + images(p);
     const int group = int(blockIdx.z), inner = taps(p) * group_in(p), outputs = group_out(p);
     const Windows a = {p, x + group * group_in(p)};
     const Weights b = {p, w + size_t(group) * outputs * inner};
@@ -139,27 +164,30 @@ KERNEL(THREADS) conv2d_data_gradient(ConvParams params, const float* dy, const f
     });
 }
 
-// The weight gradient cuts the pixels of y into parts, so that small kernels keep a large device busy too. The same numbers as
-// crates/nn/src/layers/conv2d/device.rs, from the shape alone: they decide the order of the sums.
-INLINE int pixels_of_part(const ConvParams& p) {
-    const int blocks = ceil_div(group_out(p), 64) * ceil_div(taps(p) * group_in(p), 64) * p.groups;
-    const int parts = max(1, min(32, 512 / blocks)), pixels = p.batch * p.out_h * p.out_w;
-    return ceil_div(ceil_div(pixels, parts), 64) * 64;
+// The weight gradient cuts the pixels of y into parts, so that small kernels keep a large device busy too: two blocks for each of 132 multiprocessors. The same
+// numbers as crates/nn/src/layers/conv2d/device.rs, from the shape alone: they decide the order of the sums.
+INLINE int pixels_of_part(const ConvParams& q) {
+    const int blocks = ceil_div(group_out(q), 128) * ceil_div(taps(q) * group_in(q), 128) * q.groups;
+    const int parts = max(1, min(64, 264 / blocks)), pixels = q.batch * q.out_h * q.out_w;
+    return max(256, ceil_div(ceil_div(pixels, parts), 64) * 64);
 }
-INLINE int parts(const ConvParams& p) { return ceil_div(p.batch * p.out_h * p.out_w, pixels_of_part(p)); }
+INLINE int parts(const ConvParams& q) { return ceil_div(q.batch * q.out_h * q.out_w, pixels_of_part(q)); }
 // Likewise the bias gradient.
 constexpr int BIAS_PARTS = 64;
 
-INLINE size_t weights(const ConvParams& p) { return size_t(p.out_c) * taps(p) * group_in(p); }
 // Scratch: the sums of every part, first of the biases, then of the weights.
-INLINE float* part_of_biases(const ConvParams& p, float* scratch, int part) { return scratch + size_t(part) * p.out_c; }
-INLINE float* part_of_weights(const ConvParams& p, float* scratch, int part) {
-    return scratch + size_t(BIAS_PARTS) * p.out_c + part * weights(p);
+INLINE float* part_of_biases(const ConvParams& q, float* scratch, int part) {
+    return scratch + packed_size(q) + size_t(part) * q.out_c;
+}
+INLINE float* part_of_weights(const ConvParams& q, float* scratch, int part) {
+    return scratch + packed_size(q) + size_t(BIAS_PARTS) * q.out_c + part * weights(q);
 }
 
 KERNEL(THREADS) conv2d_weight_gradient(ConvParams params, const float* x, const float* dy, float*, float*, float* scratch) {
-    CONSTANTS(ConvParams, p, params);
+    CONSTANTS(ConvParams, given, params);
     SHARED(Tiles, tiles);
+    const ConvParams p = effective(given);
+    if (PACKED) x = scratch;
     const int group = int(blockIdx.z) / parts(p), part = int(blockIdx.z) % parts(p);
     const int outputs = group_out(p), inner = taps(p) * group_in(p), pixels = p.batch * p.out_h * p.out_w;
     const int first = part * pixels_of_part(p), end = min(pixels, first + pixels_of_part(p));
@@ -177,20 +205,23 @@ KERNEL(256) conv2d_bias_gradient(ConvParams params, const float*, const float* d
     CONSTANTS(ConvParams, p, params);
     SHARED(BiasSums, sums);
     const int pixels = p.batch * p.out_h * p.out_w, each = ceil_div(pixels, BIAS_PARTS), part = int(blockIdx.y);
-    bias_gradient(sums, dy, p.y_ld, part * each, min(pixels, (part + 1) * each), p.out_c, part_of_biases(p, scratch, part));
+    float* db = part_of_biases(effective(p), scratch, part);
+    bias_gradient(sums, dy, p.y_ld, part * each, min(pixels, (part + 1) * each), p.out_c, db);
 }
 
 // dw and dbias: the sums of the parts, in order.
 KERNEL(256) conv2d_gradient_sums(ConvParams params, const float*, const float*, float* dw, float* db, float* scratch) {
     CONSTANTS(ConvParams, p, params);
+    const ConvParams q = effective(p);
     const size_t i = item(), biases = size_t(p.out_c);
     if (i >= biases + weights(p)) return;
     float sum = 0.0f;
     if (i < biases) {
-        for (int part = 0; part < BIAS_PARTS; part++) sum += part_of_biases(p, scratch, part)[i];
+        for (int part = 0; part < BIAS_PARTS; part++) sum += part_of_biases(q, scratch, part)[i];
         db[i] = sum;
     } else {
-        for (int part = 0; part < parts(p); part++) sum += part_of_weights(p, scratch, part)[i - biases];
+        const size_t at = PACKED ? place_of_weight(p, q, i - biases) : i - biases;
+        for (int part = 0; part < parts(q); part++) sum += part_of_weights(q, scratch, part)[at];
         dw[i - biases] = sum;
     }
 }

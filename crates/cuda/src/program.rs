@@ -25,6 +25,7 @@ sources![
     "pointwise.cuh",
     "pool.cuh",
     "response_norm.cuh",
+    "space_to_depth.cuh",
     "add.cu",
     "augment.cu",
     "avg_pool2d.cu",

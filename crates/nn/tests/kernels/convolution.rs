@@ -33,6 +33,12 @@ const CASES: &[Case] = &[
     (1, Shape::new(70, 90, 16), [16, 3, 1, 1, 1]),
 ];
 
+/// Of [`CASES`] those with few pixels, and the paper's first layer once more: a gradient through a stride asks every tap of every pixel.
+fn small_cases() -> impl Iterator<Item = Case> {
+    let small = CASES.iter().filter(|(batch, input, _)| batch * input.pixels() <= 1600).copied();
+    small.chain([(1, Shape::new(27, 27, 3), [24, 11, 4, 0, 1])])
+}
+
 const LOCAL_CASES: &[Case] = &[
     (1, Shape::new(1, 1, 1), [1, 1, 1, 0, 1]),
     (3, Shape::new(1, 1, 5), [17, 3, 1, 1, 1]),
@@ -165,9 +171,9 @@ fn convolutions() {
 
 #[test]
 fn convolutions_on_tensor_cores() {
-    for case in CASES {
+    for case in small_cases() {
         let layer = conv2d(case.2);
-        against_on_tensor_cores(&layer, case.1, &reference(&layer, false, *case));
+        against_on_tensor_cores(&layer, case.1, &reference(&layer, false, case));
     }
 }
 

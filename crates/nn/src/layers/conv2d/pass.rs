@@ -285,7 +285,7 @@ impl Kernel for Conv2dForward {
     fn scratch(p: &Params, engine: Engine) -> usize {
         match engine {
             Engine::Host { workers } => forward_scratch(p, workers),
-            Engine::Cuda(_) => 0,
+            Engine::Cuda(_) => device::forward_scratch(p),
         }
     }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
