@@ -6,7 +6,8 @@ import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, s
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { $ } from 'zx';
-import { BuildError, cargoEnvironment, hostTriple, root, script } from './native.js';
+import { kernelTests } from './kernel-tests.js';
+import { BuildError, root, script } from './native.js';
 import { pack } from './pack.js';
 
 /** The most bytes that the archive may have. */
@@ -14,21 +15,24 @@ const LIMIT = 45e6;
 const NAME = 'alexnode-bundle';
 const PRESETS = ['demo', 'paper', 'code2012'];
 
-const LAUNCHER = `#!/bin/sh
+/** A shell script that runs a file of the package's `dist/cli` with the archive's Node. */
+function launcher(file: string, args = ''): string {
+  return `#!/bin/sh
 here=$(dirname -- "$(readlink -f -- "$0")")
-exec "$here/bin/node" "$here/node_modules/alexnode/dist/cli/main.js" "$@"
+exec "$here/bin/node" "$here/node_modules/alexnode/dist/cli/${file}" ${args}"$@"
 `;
+}
 
 const README = `alexnode for an offline x86-64 Linux machine. With a GPU it needs NVIDIA's driver, and nothing else.
 
   ./alexnode doctor                                    what this machine offers
   ./alexnode train --preset paper --devices cuda:0     a training on generated images
+  ./gpu-check --devices cuda:0                         kernels against references (needs NVRTC), loss curves, slots, times of layers
   ./alexnode --help                                    everything else
 
 Kernels of the presets ${PRESETS.join(', ')} are compiled for sm_90a (H100, H200) in node_modules/alexnode-linux-x64-gnu/kernels. Other
 kernels and devices need NVRTC: set ALEXNODE_NVRTC to the folder of a libnvrtc.so.
 
-  ALEXNODE_TEST_DEVICES=cuda:0 bin/kernel-tests        every kernel against its reference; needs NVRTC
 `;
 
 await script(async () => {
@@ -57,38 +61,26 @@ async function fill(folder: string, work: string): Promise<void> {
   writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module" }\n');
   await quiet`npm install --ignore-scripts --no-audit --no-fund ${tarballs}`;
   await copyStripped(process.execPath, join(bin, 'node'));
-  await copyStripped(await kernelTests(), join(bin, 'kernel-tests'));
+  await copyStripped(await kernelTests(), join(bin, 'kernels'));
   const platform = readdirSync(join(folder, 'node_modules')).find((name) => name.startsWith('alexnode-'));
   const kernels = join(folder, 'node_modules', platform ?? 'alexnode', 'kernels');
   const choice = ['--pack', kernels, '--architectures', '90', '--presets', PRESETS.join(',')];
   await $({ cwd: root, stdio: ['ignore', 2, 2] })`npm run --silent kernels -- ${choice}`;
   writeFileSync(join(folder, 'README'), README);
-  writeFileSync(join(folder, 'alexnode'), LAUNCHER);
-  chmodSync(join(folder, 'alexnode'), 0o755);
+  const launchers = {
+    alexnode: launcher('main.js'),
+    'gpu-check': launcher('gpu-check-main.js', '--kernels "$here/bin/kernels" '),
+  };
+  for (const [name, text] of Object.entries(launchers)) {
+    writeFileSync(join(folder, name), text);
+    chmodSync(join(folder, name), 0o755);
+  }
 }
 
 /** A program without its debugging symbols. */
 async function copyStripped(from: string, to: string): Promise<void> {
   copyFileSync(from, to);
   await $({ stdio: ['ignore', 2, 2] })`strip ${to}`;
-}
-
-/** The tests of kernels, as a program. */
-async function kernelTests(): Promise<string> {
-  const cargo = ['test', '--package', 'alexnode-nn', '--test', 'kernels', '--no-run', '--target', await hostTriple()];
-  const { stdout } = await $({
-    cwd: root,
-    env: cargoEnvironment,
-    stdio: ['ignore', 'pipe', 2],
-    quiet: true,
-  })`cargo ${cargo} --message-format json`;
-  const built = stdout
-    .split('\n')
-    .filter((line) => line.startsWith('{'))
-    .map((line) => JSON.parse(line) as { executable?: string | null; target?: { name: string } })
-    .find(({ executable, target }) => executable && target?.name === 'kernels');
-  if (!built?.executable) throw new BuildError('cargo built no tests of kernels', 'see the messages above');
-  return built.executable;
 }
 
 /** Unpacks the archive and trains two steps, with nothing on the PATH but the system's own tools. */
