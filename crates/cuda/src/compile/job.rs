@@ -31,8 +31,10 @@ impl Job {
             return Err(Error::kernel(format!("{source}: no entry {entry}")));
         }
         // A launch hands over addresses as numbers: nobody else would see that there are too few of them.
+        // Macros as lines of the text: nvcc would take an option apart at its commas.
+        let macros: String = program.macros().iter().map(|(name, value)| format!("#define {name} {value}\n")).collect();
         let text = format!(
-            "{text}#line 1 \"launch of {entry}\"
+            "{macros}{text}#line 1 \"launch of {entry}\"
 template <class Entry> struct Launch;
 template <class Params, class... Buffers> struct Launch<void(Params, Buffers...)> {{
     static constexpr bool fits = sizeof(Params) == {params_bytes} && sizeof...(Buffers) == {buffers};
@@ -40,11 +42,8 @@ template <class Params, class... Buffers> struct Launch<void(Params, Buffers...)
 static_assert(Launch<decltype({entry})>::fits, \"the launch passes parameters of {params_bytes} bytes and {buffers} buffers\");
 "
         );
-        let hash = digest(&[&Self::OPTIONS.join(" "), &program.options().join(" "), &program::essence(&text)]);
+        let hash = digest(&[&Self::OPTIONS.join(" "), &program::essence(&text)]);
         let key = digest(&[&hash, &architecture.to_string()]);
-        // Macros as lines of the text: nvcc would take an option apart at its commas.
-        let macros = program.macros().into_iter().map(|(name, value)| format!("#define {name} {value}\n"));
-        let text = macros.chain([text]).collect();
         Ok(Self { entry, source, architecture, text, hash, key })
     }
 
