@@ -133,7 +133,8 @@ KERNEL(THREADS) local2d_weight_gradient(ConvParams params, const float* x, const
     const Transposed a = {dy + size_t(at.position) * p.y_ld + at.group * outputs, image, outputs, p.batch};
     const Columns b = {p, x + at.group * group_in(p), top, left};
     const Corner tile = corner(inner);
-    product(tiles, a, b, tile.m, tile.n, 0, p.batch, [&](int o, int i, float sum) {
+    // The batch as a number that the compiler does not know: it would unroll the few turns of this loop, and spill registers.
+    product(tiles, a, b, tile.m, tile.n, 0, params.batch, [&](int o, int i, float sum) {
         if (o < outputs && i < inner) dw[(size_t(first) + o) * inner + i] = sum;
     });
 }

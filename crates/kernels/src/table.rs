@@ -157,11 +157,12 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{request::Request, wanted};
 
-    fn kernels() -> Vec<Kernel> {
+    /// Those of a small network.
+    pub(crate) fn kernels() -> Vec<Kernel> {
         let network = serde_json::json!({
             "name": "mini", "classes": 10,
             "input": { "imageSize": 12, "cropSize": 8, "flip": true },

@@ -63,26 +63,9 @@ pub fn write(kernels: &[Kernel], path: &Path, all: bool) -> Result<()> {
 pub fn check(kernels: &[Kernel], path: &Path, previous: Option<&str>) -> Result<()> {
     let compiler = Compiler::find(None)?;
     let table = Table::open(path)?;
-    let mut problems = Vec::new();
-    if table.compiler != compiler.name() {
-        problems.push(format!(
-            "the table was made by {}, this is {}: `npm run nvrtc:install` gets the right one",
-            table.compiler,
-            compiler.name()
-        ));
-    }
-    let now: BTreeSet<String> =
-        table.text(kernels).lines().skip_while(|line| line.starts_with('#')).skip(1).map(str::to_owned).collect();
-    let sides =
-        [("not in the table", now.difference(&table.lines)), ("in the table only", table.lines.difference(&now))];
-    for (what, lines) in sides {
-        let lines: Vec<&String> = lines.collect();
-        problems.extend(lines.iter().take(SHOWN / 2).map(|line| format!("{what}: {}", line.replace('\t', "  "))));
-        if lines.len() > SHOWN / 2 {
-            problems.push(format!("{what}: {} more", lines.len() - SHOWN / 2));
-        }
-    }
-    let previous = previous.map(Table::parse).transpose()?.unwrap_or_default();
+    let mut problems = differences(kernels, &table, &compiler.name());
+    // One of another form than today's says nothing: then every row has changed.
+    let previous = previous.and_then(|text| Table::parse(text).ok()).unwrap_or_default();
     let chosen = chosen(kernels, &table, &previous);
     work::compile(&compiler, &chosen, |(kernel, architecture), outcome| {
         let known = table.figures.get(&(kernel.hash.clone(), architecture));
@@ -98,6 +81,32 @@ pub fn check(kernels: &[Kernel], path: &Path, previous: Option<&str>) -> Result<
     })?;
     println!("{}; {} of them checked", Table::summary(kernels), chosen.len());
     report(problems).map_err(|e| e.hint("`npm run kernels` writes the table anew; commit it with the kernels"))
+}
+
+/// How `table` differs from that of `kernels`, as far as it shows without compiling them by `compiler`.
+fn differences(kernels: &[Kernel], table: &Table, compiler: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    if table.compiler != compiler {
+        problems.push(format!(
+            "the table was made by {}, this is {}: `npm run nvrtc:install` gets the right one",
+            table.compiler, compiler
+        ));
+    }
+    let now: BTreeSet<String> =
+        table.text(kernels).lines().skip_while(|line| line.starts_with('#')).skip(1).map(str::to_owned).collect();
+    for (kernel, architecture) in table.missing(kernels).into_iter().take(SHOWN / 2) {
+        problems.push(describe(kernel, architecture, "the table does not say what it takes"));
+    }
+    let sides =
+        [("not in the table", now.difference(&table.lines)), ("in the table only", table.lines.difference(&now))];
+    for (what, lines) in sides {
+        let lines: Vec<&String> = lines.collect();
+        problems.extend(lines.iter().take(SHOWN / 2).map(|line| format!("{what}: {}", line.replace('\t', "  "))));
+        if lines.len() > SHOWN / 2 {
+            problems.push(format!("{what}: {} more", lines.len() - SHOWN / 2));
+        }
+    }
+    problems
 }
 
 /// What a check compiles: the kernels that it always does; of the rows that changed since `previous` a sample that depends on nothing else.
@@ -170,4 +179,33 @@ fn report(problems: Vec<String>) -> Result<()> {
     } else {
         format!("{count} problems, the first ones above")
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{figures::Figures, table::tests::kernels};
+
+    #[test]
+    fn a_table_that_is_not_that_of_the_kernels_is_a_problem() {
+        let kernels = kernels();
+        let mut table = Table { compiler: "NVRTC 13.0".into(), ..Table::default() };
+        for (kernel, architecture) in table.missing(&kernels) {
+            let figures = Figures { registers: 32, shared: 0, stack: 0, spilled: 0 };
+            table.figures.insert((kernel.hash.clone(), architecture), figures);
+        }
+        let differences = |text: &str| differences(&kernels, &Table::parse(text).unwrap(), "NVRTC 13.0");
+        let text = table.text(&kernels);
+        assert_eq!(differences(&text), [""; 0]);
+
+        let unknown = differences(&text.replacen("\t32/0", "\t?", 1));
+        assert!(unknown.len() == 1 && unknown[0].contains("does not say what it takes"), "{unknown:?}");
+        let (hash, edited) = (&kernels[0].hash, "0".repeat(32));
+        let edited = differences(&text.replace(hash, &edited)).join("\n");
+        assert!(edited.contains("not in the table: ") && edited.contains("in the table only: "), "{edited}");
+        let other = differences(&text.replace("NVRTC 13.0", "NVRTC 12.8"));
+        assert!(other.len() == 1 && other[0].contains("made by NVRTC 12.8, this is NVRTC 13.0"), "{other:?}");
+        let one_less: String = text.lines().filter(|line| !line.contains(hash)).flat_map(|line| [line, "\n"]).collect();
+        assert!(differences(&one_less).iter().any(|problem| problem.contains("not in the table: ")));
+    }
 }

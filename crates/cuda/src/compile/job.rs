@@ -30,9 +30,9 @@ impl Job {
         if program::entries(&text) != [*entry] {
             return Err(Error::kernel(format!("{source}: no entry {entry}")));
         }
-        // A launch hands over addresses as numbers: nobody else would see that there are too few of them.
         // Macros as lines of the text: nvcc would take an option apart at its commas.
         let macros: String = program.macros().iter().map(|(name, value)| format!("#define {name} {value}\n")).collect();
+        // A launch hands over addresses as numbers: nobody else would see that there are too few of them.
         let text = format!(
             "{macros}{text}#line 1 \"launch of {entry}\"
 template <class Entry> struct Launch;
