@@ -40,10 +40,10 @@ use check::Check;
 use failure::Failure;
 use memory::Memory;
 pub use order::Order;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
 use recording::Step;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -416,17 +416,22 @@ impl Driver for EmulatedDriver {
     }
 
     fn load(&mut self, device: DeviceIndex, programs: &[Program]) -> Result<Vec<Function>> {
+        let key = |program: &Program| (program.source, program.options());
+        let missing: HashSet<_> = programs.iter().map(key).filter(|key| !self.kernels.contains_key(key)).collect();
+        let build = |key: (&'static str, Vec<String>)| {
+            let text = program::text_among(&self.options.sources, key.0)?;
+            let built = Kernels::build(&self.compiler, &self.cache, &text, &key.1, self.options.flavour);
+            built.map(|built| (key.clone(), built)).map_err(|e| e.context(key.0))
+        };
+        let built: Result<Vec<_>> = match &self.pool {
+            Some(pool) => pool.install(|| missing.into_par_iter().map(build).collect()),
+            None => missing.into_iter().map(build).collect(),
+        };
+        self.kernels.extend(built?);
         let mut functions = Vec::new();
         for program in programs {
-            let key = (program.source, program.options());
-            if !self.kernels.contains_key(&key) {
-                let text = program::text_among(&self.options.sources, program.source)?;
-                let built = Kernels::build(&self.compiler, &self.cache, &text, &key.1, self.options.flavour)
-                    .map_err(|e| e.context(program.source))?;
-                self.kernels.insert(key.clone(), built);
-            }
             let name = program.entry;
-            let entry = self.kernels[&key]
+            let entry = self.kernels[&key(program)]
                 .entry(name)
                 .ok_or_else(|| Error::kernel(format!("{}: no entry {name}", program.source)))?;
             let (params, buffers) = (program.params_bytes, program.buffers);
