@@ -4,15 +4,11 @@
  *
  * The same runs on emulated devices and on the processor, with smaller amounts: then it says that the check works, and nothing about a GPU.
  */
-import { fileURLToPath } from 'node:url';
-
 import { openDataset } from '../data.js';
 import { doctor } from '../doctor.js';
 import { PRECISIONS, type Precision } from '../engine.js';
 import { environment } from '../environment.js';
 import { AlexnodeError, fromNative, usage } from '../errors.js';
-import type { NetworkSpec } from '../layers.js';
-import { type Preset, preset } from '../models/index.js';
 import { chooseDevices } from '../network.js';
 import type { TimingOptions } from '../timings.js';
 import { checkCurves } from './curves.js';
@@ -24,8 +20,10 @@ import { PARTS } from './report.js';
 import { checkSlots } from './slots.js';
 import { thousandClasses } from './thousand.js';
 import { checkTiming } from './timing.js';
+import { BATCH, paper } from './trainings.js';
 
 export type * from './report.js';
+export { type CheckedTraining, checkedTrainings } from './trainings.js';
 export { PARTS };
 
 /** What to check. */
@@ -38,7 +36,7 @@ export interface GpuCheckOptions {
   parts?: readonly PartName[];
   /** A few steps and a few kernels, for a test of the check itself. */
   quick?: boolean;
-  /** The program with the tests of the kernels; default: `bin/kernels` of this package. */
+  /** The program with the tests of the kernels; without it that part fails. */
   kernels?: string;
   seed?: number;
   threads?: number;
@@ -63,10 +61,6 @@ interface Amounts {
   timing: TimingOptions;
 }
 
-/** Of the generated data set. */
-const GENERATED_CLASSES = 10;
-/** Images of a step of the small network: one number, so that its kernels are compiled once. */
-const BATCH = 32;
 const FULL: Amounts = {
   filter: [],
   curves: { steps: 300, batch: BATCH },
@@ -87,35 +81,10 @@ export const RATE_OF_2012 = { least: 222, most: 267 } as const;
 
 type Kind = GpuCheckReport['kind'];
 
-/** The network that is timed on a GPU: the paper's, as it was trained. */
-function paper(): Preset {
-  return preset('paper', { classes: 1000 });
-}
-
-/** A training, as far as it decides which kernels are compiled. */
-export interface CheckedTraining {
-  network: NetworkSpec;
-  batch: number;
-  momentum: number;
-  /** On how many devices: one entry for each placement. */
-  devices: number[];
-}
-
-/** What a whole check trains on GPUs, in every precision: whoever brings compiled kernels along brings those of these. */
-export function checkedTrainings(): CheckedTraining[] {
-  const small = checkNetwork({ classes: GENERATED_CLASSES });
-  const { network, recipe } = paper();
-  const { momentum } = small.recipe;
-  return [
-    { network: small.network, batch: FULL.curves.batch, momentum, devices: [1, 2] },
-    { network, batch: recipe.batch, momentum: recipe.momentum, devices: [1] },
-  ];
-}
-
 /** Runs the check; a part that fails does not keep the next one from running. ERR_DEVICE where there is no device to check. */
 export async function* gpuCheck(options: GpuCheckOptions = {}): AsyncGenerator<GpuCheckEvent> {
   const { parts: wanted = PARTS, quick = false, seed = 1, threads, notices = false, signal } = options;
-  const program = options.kernels ?? fileURLToPath(new URL('../../bin/kernels', import.meta.url));
+  const { kernels: program } = options;
   const start = performance.now();
   const date = new Date().toISOString();
   const { cuda } = await doctor();

@@ -8,7 +8,7 @@ import type { Findings, KernelsFound } from './report.js';
 /** What to run. */
 export interface KernelsOptions {
   /** The program that `cargo test -p alexnode-nn --test kernels --no-run` builds. */
-  program: string;
+  program: string | undefined;
   devices: string[];
   filter: string[];
   signal?: AbortSignal | undefined;
@@ -18,12 +18,13 @@ export interface KernelsOptions {
 export async function checkKernels(options: KernelsOptions, findings: Findings<KernelsFound>): Promise<void> {
   const { program, filter } = options;
   const devices = [...new Set(options.devices)];
-  if (!existsSync(program)) {
-    throw new AlexnodeError('ERR_USAGE', `${program}: there is no such program to test the kernels with`, {
+  if (program === undefined || !existsSync(program)) {
+    const missing = program === undefined ? 'no program is named' : `${program}: there is no such program`;
+    throw new AlexnodeError('ERR_USAGE', `${missing} to test the kernels with`, {
       hint: 'Name it with --kernels: cargo test -p alexnode-nn --test kernels --no-run builds it and says where.',
     });
   }
-  const { output, end } = await run(options, devices);
+  const { output, end } = await run({ ...options, program }, devices);
   const tests = testsOf(output);
   const failed = tests.filter(({ ok }) => !ok);
   const passed = tests.length - failed.length;
@@ -39,7 +40,7 @@ export async function checkKernels(options: KernelsOptions, findings: Findings<K
 
 /** What the program wrote, and how it ended. */
 async function run(
-  { program, filter, signal }: KernelsOptions,
+  { program, filter, signal }: KernelsOptions & { program: string },
   devices: string[],
 ): Promise<{ output: string; end: string }> {
   const child = spawn(program, filter, {

@@ -27,10 +27,10 @@ const README = `alexnode for an offline x86-64 Linux machine. With a GPU it need
 
   ./alexnode doctor                                    what this machine offers
   ./alexnode train --preset paper --devices cuda:0     a training on generated images
-  ./gpu-check --devices cuda:0                         kernels against references (needs NVRTC), loss curves, slots, times of layers
+  ./gpu-check --devices cuda:0                         kernels against references, loss curves, slots, times of layers
   ./alexnode --help                                    everything else
 
-Kernels of the presets ${PRESETS.join(', ')} are compiled for sm_90a (H100, H200) in node_modules/alexnode-linux-x64-gnu/kernels. Other
+Kernels of the presets ${PRESETS.join(', ')} and of gpu-check are compiled for sm_90a (H100, H200) in node_modules/alexnode-linux-x64-gnu/kernels. Other
 kernels and devices need NVRTC: set ALEXNODE_NVRTC to the folder of a libnvrtc.so.
 
 `;
@@ -61,15 +61,18 @@ async function fill(folder: string, work: string): Promise<void> {
   writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module" }\n');
   await quiet`npm install --ignore-scripts --no-audit --no-fund ${tarballs}`;
   await copyStripped(process.execPath, join(bin, 'node'));
-  await copyStripped(await kernelTests(), join(bin, 'kernels'));
   const platform = readdirSync(join(folder, 'node_modules')).find((name) => name.startsWith('alexnode-'));
-  const kernels = join(folder, 'node_modules', platform ?? 'alexnode', 'kernels');
-  const choice = ['--pack', kernels, '--architectures', '90', '--presets', PRESETS.join(',')];
+  // Compiled kernels lie beside the addon; the tests look for them beside themselves.
+  const addon = join('node_modules', platform ?? 'alexnode');
+  const tests = join(addon, 'kernel-tests');
+  await copyStripped(await kernelTests(), join(folder, tests));
+  const kernels = join(folder, addon, 'kernels');
+  const choice = ['--pack', kernels, '--architectures', '90', '--presets', PRESETS.join(','), '--gpu-check'];
   await $({ cwd: root, stdio: ['ignore', 2, 2] })`npm run --silent kernels -- ${choice}`;
   writeFileSync(join(folder, 'README'), README);
   const launchers = {
     alexnode: launcher('main.js'),
-    'gpu-check': launcher('gpu-check-main.js', '--kernels "$here/bin/kernels" '),
+    'gpu-check': launcher('gpu-check-main.js', `--kernels "$here/${tests}" `),
   };
   for (const [name, text] of Object.entries(launchers)) {
     writeFileSync(join(folder, name), text);

@@ -5,11 +5,17 @@
  * `-- --check` compares the table with the sources instead. It compiles a part: `paper` for sm_80 and sm_90a, and of the rows that the last
  * change of the table touched, as many as take a minute or two.
  *
- * `-- --pack FOLDER --architectures 90 --presets paper,demo` writes the machine code itself, for machines without a compiler.
+ * `-- --pack FOLDER --architectures 90 --presets paper,demo` writes the machine code itself, for machines without a compiler; with `--gpu-check`
+ * also of what `npm run gpu:check` runs.
  */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { $ } from 'zx';
+import { checkedTrainings } from '../gpu-check/trainings.js';
 import { PRESETS, type PresetName, preset } from '../models/index.js';
+import { kernelTests } from './kernel-tests.js';
 import { BuildError, cargoEnvironment, hostTriple, root, script } from './native.js';
 import { ensureNvrtc } from './nvrtc.js';
 
@@ -29,10 +35,14 @@ await script(async () => {
       pack: { type: 'string' },
       architectures: { type: 'string' },
       presets: { type: 'string' },
+      'gpu-check': { type: 'boolean', default: false },
     },
   });
-  if (values.pack === undefined && (values.architectures || values.presets))
-    throw new BuildError('--architectures and --presets choose what goes into a pack', 'add `--pack FOLDER`');
+  if (values.pack === undefined && (values.architectures || values.presets || values['gpu-check']))
+    throw new BuildError(
+      '--architectures, --presets and --gpu-check choose what goes into a pack',
+      'add `--pack FOLDER`',
+    );
   const task = values.pack
     ? { type: 'pack', folder: values.pack }
     : values.check
@@ -40,8 +50,28 @@ await script(async () => {
       : { type: 'write', table: TABLE, all: values.all };
   const names = (values.presets?.split(',') ?? Object.keys(PRESETS)) as PresetName[];
   const architectures = values.architectures?.split(',').map(Number) ?? ARCHITECTURES;
-  const request = { networks: names.map(network), architectures, task };
+  const request: Request = { networks: names.map(network), architectures, task };
+  if (!values['gpu-check']) return ask(request);
+  const folder = mkdtempSync(join(tmpdir(), 'alexnode-kernels-'));
+  try {
+    const programs = await testPrograms(join(folder, 'programs'));
+    await ask({ ...request, networks: [...request.networks, ...checkedTrainings()], ceilings: true, programs });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
 
+/** What the tool is asked for: crates/kernels/src/request.rs. */
+interface Request {
+  networks: object[];
+  architectures: number[];
+  ceilings?: boolean;
+  programs?: string;
+  task: object;
+}
+
+/** Runs the tool. */
+async function ask(request: Request): Promise<void> {
   // The version that the table is made with, unless the user names another.
   const ALEXNODE_NVRTC = process.env.ALEXNODE_NVRTC || (await ensureNvrtc());
   const cargo = ['run', '--quiet', '--package', 'alexnode-kernels', '--target', await hostTriple()];
@@ -53,7 +83,20 @@ await script(async () => {
     nothrow: true,
   })`cargo ${cargo}`;
   if (exitCode !== 0) process.exitCode = 1;
-});
+}
+
+/** Writes the programs that the tests of the kernels launch to `file`, by running them on an emulated device. */
+async function testPrograms(file: string): Promise<string> {
+  const env = { ...process.env, ALEXNODE_TEST_DEVICES: 'emulated:0', ALEXNODE_TEST_PROGRAMS: file };
+  const { exitCode } = await $({
+    cwd: root,
+    env,
+    stdio: ['ignore', 2, 2],
+    nothrow: true,
+  })`${await kernelTests()} --quiet`;
+  if (exitCode === 0) return file;
+  throw new BuildError('the tests of the kernels fail on an emulated device; see above', 'repair them first');
+}
 
 /** A preset as the tool wants it. */
 function network(name: PresetName) {

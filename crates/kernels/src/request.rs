@@ -12,8 +12,32 @@ pub struct Request {
     pub networks: Vec<Trained>,
     /// Compute capabilities, times ten.
     pub architectures: Vec<u32>,
+    /// Whether the kernels that measure a device are wanted, too.
+    #[serde(default)]
+    pub ceilings: bool,
+    /// A file with more programs, a line of JSON for each: those of the tests (`crates/nn/tests/kernels/programs.rs`).
+    #[serde(default)]
+    pub programs: Option<PathBuf>,
     /// What to do.
     pub task: Task,
+}
+
+/// A line of [`Request::programs`].
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Noted {
+    /// Compute capability, times ten.
+    pub compute: u32,
+    /// The file in `cuda/`.
+    pub source: String,
+    /// Its entry.
+    pub entry: String,
+    /// Macros.
+    pub defines: Vec<(String, i32)>,
+    /// Size of the struct of parameters.
+    pub params_bytes: usize,
+    /// Number of buffers.
+    pub buffers: usize,
 }
 
 /// A network as it is trained.

@@ -1,13 +1,17 @@
 //! The kernels that networks launch.
 
-use crate::request::Request;
-use alexnode_core::{BufferId, Engine, Error, Precision, Result, SlotId, Target, View};
+use crate::request::{Noted, Request};
+use alexnode_core::{BufferId, Engine, Error, Precision, Result, SlotId, Target, View, backend::MAX_PARAMS};
 use alexnode_cuda::{
     compile::{Architecture, Job},
     program::Program,
 };
-use alexnode_nn::{lower::External, network::Network, placement::Placement, plan::Op, resident::Plans};
-use std::collections::{BTreeMap, BTreeSet};
+use alexnode_nn::{ceilings, lower::External, network::Network, placement::Placement, plan::Op, resident::Plans};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 /// A kernel that somebody launches.
 pub struct Kernel {
@@ -69,6 +73,21 @@ pub fn kernels(request: &Request) -> Result<Vec<Kernel>> {
             }
         }
     }
+    let mut also = |name: &str, programs: Vec<(u32, Program)>| {
+        let user = names.len();
+        names.push(name.to_owned());
+        for (compute, program) in programs.into_iter().filter(|(compute, _)| request.architectures.contains(compute)) {
+            let entry = uses.entry(program).or_default();
+            entry.architectures.insert(Architecture { compute });
+            entry.users.insert(user);
+        }
+    };
+    if request.ceilings {
+        also("ceilings", ceilings_of(&request.architectures));
+    }
+    if let Some(file) = &request.programs {
+        also("tests", noted(file)?);
+    }
     let kernel = |(program, found): (Program, Use)| {
         let every = found.users.len() == names.len();
         let users = found.users.iter().map(|&user| names[user].clone());
@@ -82,6 +101,44 @@ pub fn kernels(request: &Request) -> Result<Vec<Kernel>> {
         })
     };
     uses.into_iter().map(kernel).collect()
+}
+
+/// The kernels that measure devices.
+fn ceilings_of(architectures: &[u32]) -> Vec<(u32, Program)> {
+    let mut programs = Vec::new();
+    for &compute in architectures {
+        for (precision, _) in precisions(compute) {
+            for kernel in ceilings::kernels(precision) {
+                // Which they are, no parameter decides.
+                let params = [0u64; MAX_PARAMS / 8];
+                let params = &bytemuck::cast_slice(&params)[..kernel.params_bytes];
+                let stages = (kernel.stages)(params, &Target { compute, precision });
+                programs.extend(stages.iter().map(|stage| (compute, Program::new(kernel, stage, params, true))));
+            }
+        }
+    }
+    programs
+}
+
+/// The programs in `file`, for their architectures.
+fn noted(file: &Path) -> Result<Vec<(u32, Program)>> {
+    let misread = |e: &dyn std::fmt::Display| Error::usage(format!("{} cannot be read: {e}", file.display()));
+    let text = fs::read_to_string(file).map_err(|e| misread(&e))?;
+    // Names live as long as this program, which is soon over.
+    let name = |name: String| -> &'static str { name.leak() };
+    let program = |line: &str| {
+        let noted: Noted = serde_json::from_str(line).map_err(|e| misread(&e))?;
+        let program = Program {
+            source: name(noted.source),
+            entry: name(noted.entry),
+            defines: noted.defines.into_iter().map(|(macro_name, value)| (name(macro_name), value)).collect(),
+            constants: None,
+            params_bytes: noted.params_bytes,
+            buffers: noted.buffers,
+        };
+        Ok((noted.compute, program))
+    };
+    text.lines().map(program).collect()
 }
 
 /// What devices of a compute capability can do.

@@ -165,6 +165,17 @@ impl<const BF16: bool> Kernel for TensorCeiling<BF16> {
     }
 }
 
+/// The kernels that measure a CUDA device in `precision`.
+pub fn kernels(precision: Precision) -> Vec<&'static KernelDef> {
+    let mut kernels = vec![define::<CopyCeiling>(), define::<MultiplyCeiling>()];
+    match precision {
+        Precision::Fp32 => {}
+        Precision::Tf32 => kernels.push(define::<TensorCeiling<false>>()),
+        Precision::Bf16 => kernels.push(define::<TensorCeiling<true>>()),
+    }
+    kernels
+}
+
 /// What a device can do at most.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

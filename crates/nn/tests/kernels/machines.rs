@@ -1,7 +1,7 @@
 //! Devices that the environment names, instead of an emulated one: so that this program runs, by itself, on a machine with a GPU.
 //! `ALEXNODE_TEST_DEVICES=cuda:0`, or several with commas.
 
-use super::{Family, processor};
+use super::{Family, processor, programs};
 use alexnode_core::{Backend, BufferId, Copy2d, DeviceName, Engine, Launch, Precision, Result, SlotId, SlotInfo, View};
 use alexnode_cuda::{
     CudaBackend,
@@ -127,6 +127,7 @@ impl Backend for Lent {
         self.inner().prepare(launches)
     }
     fn launch(&mut self, slot: SlotId, launch: &Launch) -> Result<()> {
+        programs::note(launch, self.precision);
         self.inner().launch(slot, launch)
     }
     fn synchronize(&mut self) -> Result<()> {

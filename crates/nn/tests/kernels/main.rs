@@ -10,6 +10,7 @@ mod norm_pool;
 mod norms;
 mod pointwise;
 mod pooling;
+mod programs;
 mod sgd;
 
 use alexnode_core::{Backend, Precision};
