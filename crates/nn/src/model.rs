@@ -3,7 +3,6 @@
 use crate::{
     checkpoint::Checkpoint,
     evaluate::Evaluator,
-    layers::LayerSpec,
     lower::External,
     network::{Network, NetworkSpec},
     placement::Placement,
@@ -193,20 +192,15 @@ impl Model {
         Ok(all)
     }
 
-    /// Index of the layer `name`; without a name that of the last hidden layer: what the last layer sees, before any dropout.
+    /// Index of the layer `name`.
     ///
     /// # Errors
     /// `ERR_USAGE` where there is none.
-    pub fn layer(&self, name: Option<&str>) -> Result<usize> {
-        let network = &self.network;
-        let found = match name {
-            Some(name) => (0..network.len()).find(|&index| network.layer(index).name() == name),
-            None => (0..network.len() - 1).rfind(|&index| !matches!(network.spec(index), LayerSpec::Dropout(_))),
-        };
-        found.ok_or_else(|| {
-            let names: Vec<&str> = (0..network.len()).map(|index| network.layer(index).name()).collect();
-            let what = name.map_or_else(|| "no hidden layer".to_owned(), |name| format!("no layer '{name}'"));
-            Error::usage(format!("{} has {what}", network.name())).hint(format!("it has {}", names.join(", ")))
+    pub fn layer(&self, name: &str) -> Result<usize> {
+        let names: Vec<&str> = (0..self.network.len()).map(|index| self.network.layer(index).name()).collect();
+        names.iter().position(|known| *known == name).ok_or_else(|| {
+            Error::usage(format!("{} has no layer '{name}'", self.network.name()))
+                .hint(format!("it has {}", names.join(", ")))
         })
     }
 

@@ -127,7 +127,7 @@ fn layers_put_out_what_their_formulas_say() {
     let pixels = &pixels[..(BATCH + 1) * BYTES];
     let mut model = model(&trained, cpu(1));
     let mut of = |name: &str| {
-        let layer = model.layer(Some(name)).unwrap();
+        let layer = model.layer(name).unwrap();
         let shape = model.network().output(layer);
         (model.outputs(layer, pixels, &GO_ON).unwrap(), shape)
     };
@@ -195,7 +195,7 @@ fn every_access_is_sound() {
         let Some(backend) = emulated(ordinals, options) else { return };
         let mut model = model(&trained, backend);
         model.probabilities(&pixels[..4 * BYTES], 2, &GO_ON).unwrap();
-        let layer = model.layer(None).unwrap();
+        let layer = model.layer("relu6").unwrap();
         model.outputs(layer, &pixels[..4 * BYTES], &GO_ON).unwrap();
     }
 }
@@ -215,10 +215,9 @@ fn there_is_no_momentum() {
 fn what_is_wrong_is_named() {
     let trained = trained();
     let mut model = model(&trained, cpu(1));
-    let error = model.layer(Some("fc9")).unwrap_err();
+    let error = model.layer("fc9").unwrap_err();
     assert_eq!(error.code(), ErrorCode::Usage);
     assert!(error.remedy().unwrap().contains("fc8"));
-    assert_eq!(model.network().layer(model.layer(None).unwrap()).name(), "tanh7");
     assert_eq!(model.probabilities(&[0; BYTES + 1], 1, &GO_ON).unwrap_err().code(), ErrorCode::Shape);
     let stopped = model.probabilities(&[0; BYTES], 1, &AtomicBool::new(true)).unwrap_err();
     assert_eq!(stopped.code(), ErrorCode::Aborted);
