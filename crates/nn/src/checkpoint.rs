@@ -133,18 +133,27 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
     Ok(Checkpoint { path: path.to_owned(), bytes, metadata })
 }
 
-/// The string that [`write()`] was given for the checkpoint at `path`, from the head of the file alone: whether its data are whole is not known then.
+/// What the head of a checkpoint says.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Head {
+    /// SHA-256 of its data section, hexadecimal, as it was written: the data have not been looked at.
+    pub sha256: String,
+    /// The string that [`write()`] was given.
+    pub metadata: String,
+}
+
+/// Reads the head of the checkpoint at `path`, and nothing else.
 ///
 /// # Errors
 /// `ERR_CHECKPOINT` where the file is missing or is no checkpoint of this program.
-pub fn read_metadata(path: &Path) -> Result<String> {
+pub fn read_head(path: &Path) -> Result<Head> {
     #[derive(Deserialize)]
-    struct Head {
+    struct Json {
         #[serde(rename = "__metadata__", default)]
         strings: HashMap<String, String>,
     }
     let name = path.display();
-    let head = || -> std::io::Result<Option<Head>> {
+    let head = || -> std::io::Result<Option<Json>> {
         let mut file = File::open(path)?;
         let mut length = [0; 8];
         if file.read(&mut length)? < length.len() {
@@ -155,9 +164,10 @@ pub fn read_metadata(path: &Path) -> Result<String> {
         Ok(serde_json::from_slice(&head).ok())
     };
     let head = head().map_err(|e| unreadable(path, e))?;
-    let head = head.ok_or_else(|| Error::checkpoint(format!("{name}: is not a safetensors file")))?;
-    check_format(path, &head.strings)?;
-    Ok(head.strings.get("alexnode").cloned().unwrap_or_default())
+    let Json { mut strings } = head.ok_or_else(|| Error::checkpoint(format!("{name}: is not a safetensors file")))?;
+    check_format(path, &strings)?;
+    let mut take = |key: &str| strings.remove(key).unwrap_or_default();
+    Ok(Head { sha256: take("sha256"), metadata: take("alexnode") })
 }
 
 /// Longer heads are no checkpoints: safetensors has the same bound.
@@ -234,7 +244,7 @@ mod tests {
         assert_eq!(saved.bytes, fs::metadata(&path).unwrap().len());
         let file = read(&path).unwrap();
         assert_eq!(file.metadata(), "{\"step\":1}");
-        assert_eq!(read_metadata(&path).unwrap(), file.metadata());
+        assert_eq!(read_head(&path).unwrap(), Head { sha256: saved.sha256, metadata: file.metadata().into() });
         for (name, (shape, values)) in tensors() {
             assert_eq!(file.tensor(&name, &shape).unwrap(), values);
         }
@@ -258,7 +268,7 @@ mod tests {
         }
         for bad in [&good[..20], b"", b"\x05\0\0\0\0\0\0\0{    }", &[0xff; 30]] {
             fs::write(&path, bad).unwrap();
-            assert_eq!(read_metadata(&path).unwrap_err().code().as_str(), "ERR_CHECKPOINT");
+            assert_eq!(read_head(&path).unwrap_err().code().as_str(), "ERR_CHECKPOINT");
         }
     }
 

@@ -274,10 +274,7 @@ impl<'a> Pass<'a> {
     }
     /// The layers that are computed.
     fn computed(&self) -> usize {
-        match self.request.mode {
-            Mode::Output(layer) => layer + 1,
-            _ => self.request.network.len(),
-        }
+        if let Mode::Output(layer) = self.request.mode { layer + 1 } else { self.request.network.len() }
     }
     fn logits(&self) -> Tensor {
         self.held[self.last()][&SlotId(0)].own

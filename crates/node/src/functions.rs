@@ -98,10 +98,10 @@ pub fn list_devices(env: Env) -> napi::Result<String> {
     answer(env, || json(&devices::list()))
 }
 
-/// The metadata of a checkpoint, from the head of the file: its data are not looked at. ERR_CHECKPOINT if it is missing or is none.
+/// What the head of a checkpoint says, its data unseen: `{ sha256, metadata }`. ERR_CHECKPOINT if it is missing or is none.
 #[napi]
-pub fn read_checkpoint_metadata(env: Env, path: String) -> napi::Result<String> {
-    answer(env, || checkpoint::read_metadata(Path::new(&path)))
+pub fn read_checkpoint_head(env: Env, path: String) -> napi::Result<String> {
+    answer(env, || json(&checkpoint::read_head(Path::new(&path))?))
 }
 
 /// The metadata of a checkpoint, after the SHA-256 of its data has been checked. ERR_CHECKPOINT if it is missing or damaged.
