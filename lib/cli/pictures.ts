@@ -1,13 +1,12 @@
 /** The pictures that arguments name: files, folders, and `-` for stdin. */
 import { statSync } from 'node:fs';
-import { createInterface } from 'node:readline';
-import { PassThrough } from 'node:stream';
 
 import { AlexnodeError, type ImageInput, isPicture, listPictures } from '../index.js';
 import { EXIT, printError } from './exit.js';
 
 /** More than a picture file may have. */
 const MOST_STDIN = 256 << 20;
+const LINE_FEED = 0x0a;
 
 /** Arguments that name pictures, and what becomes of those that cannot be used: each is told at once, and the exit code is 4 in the end. */
 export class Pictures {
@@ -59,30 +58,35 @@ export class Pictures {
 /** The picture that stdin is, by its first bytes, or the paths of pictures that it names, one a line, as they come. */
 async function* fromStdin(): AsyncGenerator<ImageInput, void> {
   const chunks = process.stdin[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
-  const read: Buffer[] = [];
-  let size = 0;
-  const more = async (): Promise<boolean> => {
-    const { done, value } = await chunks.next();
-    if (done === true) return false;
-    read.push(value);
-    size += value.length;
-    return true;
+  let read = Buffer.alloc(0);
+  let ended = false;
+  const more = async () => {
+    const next = await chunks.next();
+    if (next.done === true) ended = true;
+    else read = Buffer.concat([read, next.value]);
   };
-  // Paths come line by line: a first line is enough to tell that they are paths.
-  while (size < 16 && !read.some((chunk) => chunk.includes(0x0a)) && (await more()));
-  if (isPicture(Buffer.concat(read))) {
-    while (size <= MOST_STDIN && (await more()));
-    if (size > MOST_STDIN) throw new AlexnodeError('ERR_DATA', `-: more than ${MOST_STDIN} bytes are no picture file`);
-    yield Buffer.concat(read);
+  // A first line is enough to tell that they are paths: a second one may be long in coming.
+  while (!ended && read.length < 16 && !read.includes(LINE_FEED)) await more();
+  if (isPicture(read)) {
+    const parts = [read];
+    let size = read.length;
+    for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) {
+      parts.push(next.value);
+      size += next.value.length;
+      if (size > MOST_STDIN)
+        throw new AlexnodeError('ERR_DATA', `-: more than ${MOST_STDIN} bytes are no picture file`);
+    }
+    yield Buffer.concat(parts);
     return;
   }
-  const text = new PassThrough();
-  const lines = createInterface({ input: text, crlfDelay: Number.POSITIVE_INFINITY });
-  const feed = async () => {
-    for (const chunk of read.splice(0)) text.write(chunk);
-    for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) text.write(next.value);
-    text.end();
-  };
-  feed().catch((error) => text.destroy(error as Error));
-  for await (const line of lines) if (line !== '') yield line;
+  while (read.length > 0 || !ended) {
+    const end = read.indexOf(LINE_FEED);
+    if (end < 0 && !ended) {
+      await more();
+      continue;
+    }
+    const line = read.toString('utf8', 0, end < 0 ? read.length : end).replace(/\r$/, '');
+    read = end < 0 ? Buffer.alloc(0) : read.subarray(end + 1);
+    if (line !== '') yield line;
+  }
 }
