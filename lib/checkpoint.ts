@@ -2,9 +2,9 @@
 import { copyFile, link, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { readCheckpoint as readNative } from '#native';
+import { readCheckpointHead as readHeadNative, readCheckpoint as readNative } from '#native';
 
-import { AlexnodeError, nativeAsync, reason } from './errors.js';
+import { AlexnodeError, native, nativeAsync, reason } from './errors.js';
 import type { Metrics, Totals } from './events.js';
 import { readIfThere, TEMPORARY, writeAtomic } from './files.js';
 import type { ScheduleState } from './recipe.js';
@@ -93,6 +93,19 @@ export async function readCheckpoint(path: string): Promise<CheckpointMetadata> 
   return parseMetadata(path, await nativeAsync(() => readNative(path)));
 }
 
+/** The head of a checkpoint. */
+export interface CheckpointHead {
+  metadata: CheckpointMetadata;
+  /** SHA-256 of its tensors as it was written, hexadecimal. */
+  sha256: string;
+}
+
+/** @internal Reads the head of a checkpoint; whether its tensors are intact is seen when they are loaded. ERR_CHECKPOINT. */
+export function readHead(path: string): CheckpointHead {
+  const { sha256, metadata } = JSON.parse(native(() => readHeadNative(path))) as { sha256: string; metadata: string };
+  return { sha256, metadata: parseMetadata(path, metadata) };
+}
+
 /** A checkpoint written by a trainer. */
 export interface Saved {
   path: string;
@@ -167,10 +180,11 @@ export class Checkpoints {
 
   /**
    * The newest intact checkpoint: the one that `last` names, then the others from new to old. Broken ones are reported through
-   * `broken` and set aside as `<name>.broken`. ERR_CHECKPOINT where none is left.
+   * `broken` and, unless `setAside` is false, set aside as `<name>.broken`. ERR_CHECKPOINT where none is left.
    */
   async newest(
     broken: (path: string, error: AlexnodeError) => void,
+    { setAside = true } = {},
   ): Promise<{ path: string; metadata: CheckpointMetadata }> {
     const last = (await readIfThere(join(this.folder, 'last')))?.trim();
     const steps = await this.steps();
@@ -188,7 +202,7 @@ export class Checkpoints {
       } catch (error) {
         if (!(error instanceof AlexnodeError) || error.code !== 'ERR_CHECKPOINT') throw error;
         broken(path, error);
-        await rename(path, `${path}.broken`).catch(() => undefined);
+        if (setAside) await rename(path, `${path}.broken`).catch(() => undefined);
       }
     }
     throw new AlexnodeError('ERR_CHECKPOINT', `${this.folder}: none of its checkpoints is intact`, {

@@ -14,6 +14,9 @@ const rate = z.number().nonnegative();
 /** Seeds are whole numbers that JavaScript holds exactly. */
 export const seedSchema = z.int().nonnegative().max(Number.MAX_SAFE_INTEGER);
 
+/** Numbers of things of which there is at least one. */
+export const countSchema = count;
+
 /** `ScheduleSpec`; what may be left out takes the value of the paper (plateau) or of the 2012 code (dexp). */
 export const scheduleSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('constant') }),

@@ -86,6 +86,11 @@ export function innerDataset(data: Dataset): NativeDataset {
   return data[INNER];
 }
 
+/** @internal How messages name images of a split: the paths of their files, where there are files. */
+export function namesOf(data: Dataset, split: 'train' | 'val', ids: Uint32Array): string[] {
+  return JSON.parse(native(() => data[INNER].names(split, ids))) as string[];
+}
+
 /** @internal The classes of a checkpoint must be those of the data, in the same order: a row of the last layer belongs to each. */
 export function checkClasses(path: string, saved: readonly string[], present: readonly string[]): void {
   const missing = saved.filter((name) => !present.includes(name));

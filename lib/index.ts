@@ -1,12 +1,13 @@
 /**
  * alexnode: train AlexNet-class image classifiers from Node.js.
  *
- * `train()` does it all from options to a run folder; `openDataset()` and `Trainer` are the parts. Nothing here prints, installs
- * signal handlers or keeps global state.
+ * `train()` does it all from options to a run folder; `openDataset()` and `Trainer` are the parts. `loadModel()` predicts with what was trained,
+ * `evaluate()`, `compare()` and `similar()` look at it. Nothing here prints, installs signal handlers or keeps global state.
  */
 import './supported.js';
 
 export { type CheckpointMetadata, type Cursor, readCheckpoint, type Saved } from './checkpoint.js';
+export { type ChangedImage, type CompareCall, type ComparedModel, type Comparison, compare } from './compare.js';
 export { parseDuration } from './config.js';
 export { type Dataset, type DatasetInfo, type DatasetOptions, openDataset } from './data.js';
 export {
@@ -21,7 +22,7 @@ export type { EvaluateOptions, Evaluation, Precision, Tensor } from './engine.js
 export { PRECISIONS } from './engine.js';
 export { VERSION } from './environment.js';
 export { AlexnodeError, type ErrorCode } from './errors.js';
-export { type EvaluateCall, type EvaluationReport, evaluate } from './evaluate.js';
+export { type EvaluateCall, type EvaluatedModel, type EvaluationReport, evaluate } from './evaluate.js';
 export type {
   Change,
   CheckpointEvent,
@@ -57,7 +58,17 @@ export {
   type SlotsFound,
   type TimingFound,
 } from './gpu-check/index.js';
+export { type ImageInput, isPicture, listPictures, type Pixels } from './images.js';
 export * from './layers.js';
+export {
+  type FeatureOptions,
+  type Guess,
+  loadModel,
+  type Model,
+  type ModelOptions,
+  type Prediction,
+  type PredictOptions,
+} from './model.js';
 export { PRESETS, type Preset, type PresetName, type PresetOptions, preset } from './models/index.js';
 export { suggestion } from './nearest.js';
 export { type DeviceInfo, describeNetwork, type LayerInfo, listDevices, type NetworkInfo } from './network.js';
@@ -67,6 +78,7 @@ export { type Rehearsal, type RehearseCall, rehearse } from './rehearse.js';
 export { type Manifest, Run, type RunConfig, readManifest, type Session } from './run.js';
 export { createSchedule } from './schedule.js';
 export type { TrainerOptions } from './settle.js';
+export { type Neighbour, type Similar, type SimilarCall, similar } from './similar.js';
 export {
   type Ceilings,
   type CeilingsOptions,
@@ -79,5 +91,6 @@ export {
   type TimingOptions,
   type Timings,
 } from './timings.js';
+export type { MeasureOptions } from './together.js';
 export { type TrainCall, Training, train } from './train.js';
 export { Trainer, type TrainerRunOptions } from './trainer.js';

@@ -2,7 +2,7 @@
 import { describeNetwork as describeNative, listDevices as listNative } from '#native';
 
 import type { Precision } from './engine.js';
-import { native } from './errors.js';
+import { native, usage } from './errors.js';
 import type { NetworkSpec } from './layers.js';
 import type { Recipe } from './recipe.js';
 
@@ -80,6 +80,13 @@ export function applyRecipe(network: NetworkSpec, recipe: Recipe): NetworkSpec {
     return layer;
   });
   return { ...network, layers };
+}
+
+/** The last hidden layer: the one below the last, dropout not counted (in a test it only scales). ERR_USAGE where there is none. */
+export function lastHidden(network: NetworkSpec): string {
+  const hidden = network.layers.slice(0, -1).findLast(({ type }) => type !== 'dropout');
+  if (hidden === undefined) throw usage(`${network.name} has no hidden layer`, 'Name a layer.');
+  return hidden.name;
 }
 
 /** The names of the layers that have weights, in order. */

@@ -101,7 +101,8 @@ function defaultPreset(data: string | undefined, devices: string[]): PresetName 
   return devices.some((device) => device.startsWith('cuda')) ? 'paper' : 'small';
 }
 
-function sourceOf(data: string): string {
+/** @internal The source of a data set as it is noted: the path of its own, wherever the process is started the next time. */
+export function resolveSource(data: string): string {
   return data === 'generated' ? data : resolve(data);
 }
 
@@ -149,7 +150,7 @@ export async function prepare(options: TrainOptions): Promise<Prepared> {
 function dataOptions(options: TrainOptions, seed: number, imageSize: number): DatasetOptions {
   const { limit, valFraction, onBadImage, threads, cacheDir } = options;
   return {
-    source: sourceOf(options.data ?? 'generated'),
+    source: resolveSource(options.data ?? 'generated'),
     imageSize,
     seed,
     ...(limit === undefined ? {} : { limit }),
@@ -177,7 +178,7 @@ export async function prepareResume(before: RunConfig, options: TrainOptions): P
   const threads = options.threads ?? before.threads ?? undefined;
   const devices = options.devices ?? before.devices;
   const precision = options.precision ?? before.precision;
-  const source = options.data === undefined ? before.data.source : sourceOf(options.data);
+  const source = options.data === undefined ? before.data.source : resolveSource(options.data);
   const onBadImage = options.onBadImage ?? before.data.onBadImage;
   const changed = changes(
     {

@@ -8,11 +8,11 @@ import {
   type Training,
   type WarningEvent,
 } from '../index.js';
-import { bytes, count, millions, percent, rateText, shortPath, table, time } from './format.js';
+import { bytes, count, millions, percent, printable, rateText, shortPath, table, time } from './format.js';
 
 /** A line with its subject in the left column. */
 export function line(subject: string, text: string): string {
-  return ` ${subject.padEnd(9)} ${text}\n`;
+  return ` ${subject.padEnd(9)} ${printable(text)}\n`;
 }
 
 function deviceText(names: string[], why: string): string {
@@ -128,7 +128,7 @@ export function warningText({ message, code, hint }: WarningEvent): string {
   return line('warning', `${message} (${code})`) + line('', hint);
 }
 
-/** Loss and errors of an evaluation, with the uncertainty that so few images leave. */
-export function intervalText(error: number, half: number): string {
-  return `${percent(error)} +- ${percent(half)}`;
+/** An error with its 95 % interval: the uncertainty that so few images leave. */
+export function intervalText(error: number, [low, high]: [number, number]): string {
+  return `${percent(error)} (${(100 * low).toFixed(1)} to ${percent(high)})`;
 }

@@ -1,5 +1,6 @@
 /** Errors as the command shows them, and exit codes. */
 import type { AlexnodeError, ErrorCode } from '../index.js';
+import { printable } from './format.js';
 
 /** The exit codes; any other failure is 1. */
 export const EXIT = { ok: 0, failure: 1, usage: 2, device: 3, data: 4, diverged: 5, interrupted: 130 } as const;
@@ -31,12 +32,13 @@ export function printError(error: unknown, json: boolean): void {
     return;
   }
   const { code, message, hint } = error;
-  process.stderr.write(`alexnode: ${message} (${code})\n`);
-  if (hint !== undefined && hint !== '') process.stderr.write(`  ${hint}\n`);
+  process.stderr.write(`alexnode: ${printable(message)} (${code})\n`);
+  if (hint !== undefined && hint !== '') process.stderr.write(`  ${printable(hint)}\n`);
   if (json) printJson({ type: 'error', code, message, hint: hint ?? null });
 }
 
-/** One line of NDJSON. */
+/** One line of NDJSON. What JSON leaves as it is, but a terminal or a reader of lines may take for a command, is escaped, too. */
 export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value)}\n`);
+  const escaped = (char: string) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  process.stdout.write(`${JSON.stringify(value).replace(/[\u007f-\u009f\u2028\u2029]/g, escaped)}\n`);
 }

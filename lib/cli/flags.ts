@@ -54,20 +54,33 @@ export function oneOf<T extends string>(names: readonly T[]): (text: string) => 
   };
 }
 
+/** Views per image. */
+export function cropCount(text: string): 1 | 10 {
+  if (text !== '1' && text !== '10')
+    throw new InvalidArgumentError('Expected 1 (the centre) or 10 (the views of the paper).');
+  return text === '1' ? 1 : 10;
+}
+
 /** Where the images come from and what computes. */
 export function addCommonFlags(command: Command): Command {
-  return command
+  command
     .option('--data <source>', '"generated", a folder, a .tar, or the CIFAR-10 binaries')
+    .addOption(
+      new Option('--on-bad-image <what>', 'an undecodable image: "error" or "skip"').argParser(
+        oneOf(['error', 'skip']),
+      ),
+    );
+  return addDeviceFlags(command);
+}
+
+/** What computes, and how it is told. */
+export function addDeviceFlags(command: Command): Command {
+  return command
     .option('--devices <names>', 'one device, or two for the two towers: cpu, "cpu,cpu", cuda:0, "cuda:0,cuda:1"', list)
     .option('--threads <n>', 'CPU threads (default: all)', whole(1))
     .addOption(
       new Option('--precision <name>', 'arithmetic of the layers that multiply: fp32, tf32 or bf16 (CUDA)').argParser(
         oneOf(PRECISIONS),
-      ),
-    )
-    .addOption(
-      new Option('--on-bad-image <what>', 'an undecodable image: "error" or "skip"').argParser(
-        oneOf(['error', 'skip']),
       ),
     )
     .option('--json', 'machine-readable output on stdout');

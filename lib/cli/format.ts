@@ -38,6 +38,21 @@ export function bytes(value: number): string {
   return prettyBytes(value);
 }
 
+/**
+ * Text from outside (names of files and classes, messages that quote them) as one line without commands to the terminal: control
+ * characters, line breaks and what turns the direction of writing are shown as escapes.
+ */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, (char) => {
+    const code = char.charCodeAt(0);
+    const known: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+    return (
+      known[char] ??
+      (code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16).padStart(4, '0')}`)
+    );
+  });
+}
+
 /** A path as short as it can be said from here. */
 export function shortPath(path: string): string {
   const fromHere = relative(process.cwd(), path);

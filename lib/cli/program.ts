@@ -2,9 +2,12 @@
 import { Command, CommanderError } from 'commander';
 
 import { VERSION } from '../index.js';
+import { addCompare } from './compare.js';
 import { addDoctor } from './doctor.js';
 import { addEval } from './eval.js';
 import { EXIT, exitCodeOf, printError } from './exit.js';
+import { addPredict } from './predict.js';
+import { addSimilar } from './similar.js';
 import { addTrain } from './train.js';
 
 /** Runs the command with the arguments of `process.argv` (the first two are not looked at) and gives its exit code. */
@@ -21,6 +24,9 @@ export async function runCommand(argv: string[]): Promise<number> {
     .showHelpAfterError('Run `alexnode --help` or `alexnode <verb> --help` for all of them.');
   addTrain(program, setCode);
   addEval(program, setCode);
+  addCompare(program, setCode);
+  addPredict(program, setCode);
+  addSimilar(program, setCode);
   addDoctor(program, setCode);
   for (const command of program.commands) command.exitOverride().copyInheritedSettings(program);
   try {

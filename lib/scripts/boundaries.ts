@@ -29,6 +29,8 @@ const WRAPPERS = [
   'lib/data.ts',
   'lib/doctor.ts',
   'lib/engine.ts',
+  'lib/images.ts',
+  'lib/inference.ts',
   'lib/network.ts',
   'lib/timings.ts',
 ];

@@ -277,6 +277,16 @@ impl Dataset {
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
     }
+    /// How a message names image `id` of `split`: the path of its file, or what it is called in a source without files.
+    ///
+    /// # Panics
+    /// Where the split has no such image.
+    pub fn name(&self, split: Split, id: u32) -> String {
+        match &self.source {
+            Source::Files { files, items, .. } => files.name(&items[split.index()][id as usize].entry),
+            Source::Generated { .. } | Source::Cifar(_) => format!("{}:{}:{id}", self.info.source, split.name()),
+        }
+    }
     /// Minibatches of one epoch, prepared ahead on threads of their own.
     ///
     /// # Errors

@@ -98,6 +98,11 @@ impl Files {
         Ok((files, entries))
     }
 
+    /// Files that are named from the working folder.
+    pub fn anywhere() -> Self {
+        Self { root: PathBuf::new(), tar: None }
+    }
+
     /// The folder or archive.
     pub fn root(&self) -> &Path {
         &self.root

@@ -13,6 +13,7 @@
 //! | `scan`, `cache` | one look at every file, remembered |
 //! | [`statistics`] | mean image and colour components |
 //! | [`dataset`], [`loader`] | what comes of it |
+//! | [`images`] | pictures that are given one by one |
 
 mod cache;
 mod cifar;
@@ -20,6 +21,7 @@ pub mod dataset;
 mod decode;
 mod files;
 pub mod generated;
+pub mod images;
 mod layout;
 pub mod loader;
 pub mod options;

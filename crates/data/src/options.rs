@@ -75,6 +75,11 @@ fn default_val_fraction() -> f64 {
     0.1
 }
 
+/// Threads that the process may use at once.
+pub(crate) fn usable_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Larger images than this are no photographs of a training set but a mistake.
 const MAX_SIZE: usize = 4096;
 
@@ -115,7 +120,7 @@ impl DatasetOptions {
     }
 
     pub(crate) fn threads(&self) -> usize {
-        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        self.threads.unwrap_or_else(usable_threads)
     }
 }
 
@@ -137,6 +142,13 @@ pub struct LoaderOptions {
     pub shuffle: bool,
     /// Only the first so many images of the order `sample_order(seed, 0, n)`; the epochs then shuffle within those.
     pub limit: Option<usize>,
+}
+
+impl LoaderOptions {
+    /// To test on a split: all of it in the order of the ids, or `limit` images that `seed` draws, since the first ones of a split are all of one class.
+    pub const fn test(split: Split, batch: usize, seed: u64, limit: Option<usize>) -> Self {
+        Self { split, batch, seed, epoch: 0, first_batch: 0, shuffle: limit.is_some(), limit }
+    }
 }
 
 #[cfg(test)]

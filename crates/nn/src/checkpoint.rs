@@ -7,13 +7,13 @@
 
 use alexnode_core::{Error, Result};
 use safetensors::{Dtype, SafeTensors, View};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
     fs::{self, File},
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -118,28 +118,77 @@ pub struct Checkpoint {
 /// `ERR_CHECKPOINT` where the file is missing, is no checkpoint of this program, or is damaged.
 pub fn read(path: &Path) -> Result<Checkpoint> {
     let name = path.display();
-    let bytes = fs::read(path).map_err(|e| {
-        Error::checkpoint(format!("{name}: cannot be read ({e})"))
-            .hint("check the path; nothing has been started in its place")
-            .caused_by(e)
-    })?;
+    let bytes = fs::read(path).map_err(|e| unreadable(path, e))?;
     let broken = |what: &str| Error::checkpoint(format!("{name}: {what}")).hint("use an earlier checkpoint of the run");
     let (length, header) =
         SafeTensors::read_metadata(&bytes).map_err(|e| broken("is not a complete safetensors file").caused_by(e))?;
     let strings = header.metadata().clone().unwrap_or_default();
     let string = |key: &str| strings.get(key).map(String::as_str);
-    if string("format") != Some(FORMAT) {
-        return Err(Error::checkpoint(format!(
-            "{name}: is not a checkpoint of alexnode (its format is {:?})",
-            string("format").unwrap_or("not given")
-        )));
-    }
+    check_format(path, &strings)?;
     let data = &bytes[8 + length..];
     if string("sha256") != Some(hex(&Sha256::digest(data)).as_str()) {
         return Err(broken("is damaged, its data do not have the SHA-256 that its header gives"));
     }
     let metadata = string("alexnode").unwrap_or_default().to_owned();
     Ok(Checkpoint { path: path.to_owned(), bytes, metadata })
+}
+
+/// What the head of a checkpoint says.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Head {
+    /// SHA-256 of its data section, hexadecimal, as it was written: the data have not been looked at.
+    pub sha256: String,
+    /// The string that [`write()`] was given.
+    pub metadata: String,
+}
+
+/// Reads the head of the checkpoint at `path`, and nothing else.
+///
+/// # Errors
+/// `ERR_CHECKPOINT` where the file is missing or is no checkpoint of this program.
+pub fn read_head(path: &Path) -> Result<Head> {
+    #[derive(Deserialize)]
+    struct Json {
+        #[serde(rename = "__metadata__", default)]
+        strings: HashMap<String, String>,
+    }
+    let name = path.display();
+    let head = || -> std::io::Result<Option<Json>> {
+        let mut file = File::open(path)?;
+        let mut length = [0; 8];
+        if file.read(&mut length)? < length.len() {
+            return Ok(None);
+        }
+        let mut head = Vec::new();
+        file.take(u64::from_le_bytes(length).min(MAX_HEAD)).read_to_end(&mut head)?;
+        Ok(serde_json::from_slice(&head).ok())
+    };
+    let head = head().map_err(|e| unreadable(path, e))?;
+    let Json { mut strings } = head.ok_or_else(|| Error::checkpoint(format!("{name}: is not a safetensors file")))?;
+    check_format(path, &strings)?;
+    let mut take = |key: &str| strings.remove(key).unwrap_or_default();
+    Ok(Head { sha256: take("sha256"), metadata: take("alexnode") })
+}
+
+/// Longer heads are no checkpoints: safetensors has the same bound.
+const MAX_HEAD: u64 = 100_000_000;
+
+fn unreadable(path: &Path, e: std::io::Error) -> Error {
+    Error::checkpoint(format!("{}: cannot be read ({e})", path.display()))
+        .hint("check the path; nothing has been started in its place")
+        .caused_by(e)
+}
+
+fn check_format(path: &Path, strings: &HashMap<String, String>) -> Result<()> {
+    let format = strings.get("format").map(String::as_str);
+    if format == Some(FORMAT) {
+        return Ok(());
+    }
+    Err(Error::checkpoint(format!(
+        "{}: is not a checkpoint of alexnode (its format is {:?})",
+        path.display(),
+        format.unwrap_or("not given")
+    )))
 }
 
 impl Checkpoint {
@@ -195,6 +244,7 @@ mod tests {
         assert_eq!(saved.bytes, fs::metadata(&path).unwrap().len());
         let file = read(&path).unwrap();
         assert_eq!(file.metadata(), "{\"step\":1}");
+        assert_eq!(read_head(&path).unwrap(), Head { sha256: saved.sha256, metadata: file.metadata().into() });
         for (name, (shape, values)) in tensors() {
             assert_eq!(file.tensor(&name, &shape).unwrap(), values);
         }
@@ -215,6 +265,10 @@ mod tests {
         for bad in [&good[..good.len() - 3], &good[..20], &flipped, b"".as_slice()] {
             fs::write(&path, bad).unwrap();
             assert_eq!(read(&path).unwrap_err().code().as_str(), "ERR_CHECKPOINT");
+        }
+        for bad in [&good[..20], b"", b"\x05\0\0\0\0\0\0\0{    }", &[0xff; 30]] {
+            fs::write(&path, bad).unwrap();
+            assert_eq!(read_head(&path).unwrap_err().code().as_str(), "ERR_CHECKPOINT");
         }
     }
 

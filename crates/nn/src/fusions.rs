@@ -18,13 +18,14 @@ use alexnode_core::Engine;
 #[derive(Clone, Copy)]
 pub(crate) struct Fusions<'a> {
     network: &'a Network,
+    layers: usize,
     cuda: bool,
 }
 
 impl<'a> Fusions<'a> {
-    /// Those of `network` where `engine` computes.
-    pub fn new(network: &'a Network, engine: Engine) -> Self {
-        Self { network, cuda: matches!(engine, Engine::Cuda(_)) }
+    /// Those of the first `layers` layers of `network` where `engine` computes.
+    pub fn new(network: &'a Network, layers: usize, engine: Engine) -> Self {
+        Self { network, layers, cuda: matches!(engine, Engine::Cuda(_)) }
     }
     /// Issues what layer `index` has to do in the forward pass.
     pub fn forward(&self, index: usize, cx: &mut Lower<'_>) {
@@ -92,6 +93,6 @@ impl<'a> Fusions<'a> {
         matches!(self.spec(index), Some(LayerSpec::Relu(_)))
     }
     fn spec(&self, index: usize) -> Option<&'a LayerSpec> {
-        (index < self.network.len()).then(|| self.network.spec(index))
+        (index < self.layers).then(|| self.network.spec(index))
     }
 }

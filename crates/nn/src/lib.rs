@@ -19,6 +19,9 @@
 //! | [`describe`] | the layer table, the exact memory and the counters, without allocating any of it |
 //! | [`timing`] | how long a step takes, and each of its operations |
 //! | [`trainer`] | steps, evaluations, diagnoses |
+//! | [`model`] | a trained network that answers |
+//! | [`report`] | what is told of steps and evaluations |
+//! | `evaluate`, `program`, `weights` | what both share: loss and errors over many images, operations issued again and again, tensors to and from files |
 //! | [`ceilings`] | what a device can do at most |
 //! | [`checkpoint`] | files of weights and momentum |
 //! | [`testing`] | naive f64 references, and a probe for single layers |
@@ -27,16 +30,20 @@ pub mod augment;
 pub mod ceilings;
 pub mod checkpoint;
 pub mod describe;
+mod evaluate;
 mod fusions;
 pub mod layers;
 pub mod loss;
 pub mod lower;
 mod memory;
+pub mod model;
 pub mod network;
 pub mod ops;
 pub mod parameter;
 pub mod placement;
 pub mod plan;
+mod program;
+pub mod report;
 pub mod request;
 pub mod resident;
 mod room;
@@ -46,3 +53,4 @@ pub mod testing;
 pub mod tile;
 pub mod timing;
 pub mod trainer;
+mod weights;

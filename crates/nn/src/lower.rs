@@ -96,6 +96,13 @@ pub enum External {
     Probabilities,
 }
 
+impl External {
+    /// Whether its size is that of the batch.
+    pub(crate) fn of_batch(self) -> bool {
+        matches!(self, Self::Pixels | Self::Ids | Self::Labels | Self::Probabilities)
+    }
+}
+
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Home {

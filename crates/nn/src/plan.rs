@@ -95,7 +95,7 @@ impl Plan {
         let mut pass = Pass::new(request)?;
         match request.mode {
             Mode::Probe => pass.probe(),
-            Mode::Train | Mode::Eval => pass.network(),
+            Mode::Train | Mode::Eval | Mode::Output(_) => pass.network(),
         }?;
         let Pass { builder: Builder { values, drafts }, outputs, probe, probe_gradients, .. } = pass;
         let (offsets, arena) = arrange(&values, &drafts, request.placement.towers);
@@ -264,13 +264,20 @@ impl<'a> Pass<'a> {
     }
 
     fn training(&self) -> bool {
-        self.request.mode != Mode::Eval
+        matches!(self.request.mode, Mode::Train | Mode::Probe)
     }
     fn layer(&self, index: usize) -> &'a dyn Layer {
         self.request.network.layer(index)
     }
     fn last(&self) -> usize {
         self.request.network.len() - 1
+    }
+    /// The layers that are computed.
+    fn computed(&self) -> usize {
+        if let Mode::Output(layer) = self.request.mode { layer + 1 } else { self.request.network.len() }
+    }
+    fn logits(&self) -> Tensor {
+        self.held[self.last()][&SlotId(0)].own
     }
     fn splits(&self, index: usize) -> bool {
         self.request.mode != Mode::Probe && self.request.placement.splits(self.request.network, index)
@@ -290,7 +297,7 @@ impl<'a> Pass<'a> {
         self.builder.value(slot, bytes, Home::External(what))
     }
     fn fusions(&self, slot: SlotId) -> Fusions<'a> {
-        Fusions::new(self.request.network, self.request.engines[slot.index()])
+        Fusions::new(self.request.network, self.computed(), self.request.engines[slot.index()])
     }
     /// Whether layer `index` overwrites its input on `slot`: elementwise, and nobody needs that input again.
     fn in_place(&self, index: usize, slot: SlotId) -> bool {
@@ -323,21 +330,25 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Image to loss, and back.
+    /// Image to the loss and back, or as far as is asked for.
     fn network(&mut self) -> Result<()> {
         let images: BTreeMap<SlotId, Tensor> = (0..self.request.placement.towers)
             .map(|s| (SlotId(s as u8), stages::input(self.request, &mut self.builder, SlotId(s as u8))))
             .collect();
-        for index in 0..self.request.network.len() {
+        for index in 0..self.computed() {
             self.forward(index, &images);
         }
-        let logits = self.held[self.last()][&SlotId(0)].own;
         match self.request.mode {
             Mode::Train => {
+                let logits = self.logits();
                 let dlogits = stages::loss(self.request, &mut self.builder, logits);
                 self.backward(BTreeMap::from([(SlotId(0), dlogits)]), &images);
             }
-            _ => stages::probabilities(self.request, &mut self.builder, logits),
+            Mode::Eval => {
+                let logits = self.logits();
+                stages::probabilities(self.request, &mut self.builder, logits);
+            }
+            Mode::Output(_) | Mode::Probe => {}
         }
         Ok(())
     }

@@ -10,6 +10,8 @@ pub enum Mode {
     Train,
     /// Input, forward, probabilities and totals.
     Eval,
+    /// Input and forward up to the layer with this index, whose output is what comes of it.
+    Output(usize),
     /// A headless chain: forward and backward from a given input and a given output gradient; all gradients are kept.
     Probe,
 }

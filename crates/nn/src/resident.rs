@@ -9,7 +9,7 @@ use crate::{
     plan::{Need, Plan},
     request::{Mode, Request},
 };
-use alexnode_core::{Backend, BufferId, Engine, Error, Result, SlotId, StepState, View, state::Totals};
+use alexnode_core::{Backend, Batch, BufferId, Engine, Error, Result, SlotId, StepState, View, state::Totals};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -36,21 +36,29 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Room for all of `plans`, which never run at the same time.
+    /// Room for all of `plans`, which never run at the same time. Their batches may differ.
     pub fn new(plans: &[&Plan]) -> Self {
         let slots = plans.iter().map(|plan| plan.arena().len()).max().unwrap_or(0);
-        let (mut offsets, mut resident) = (BTreeMap::new(), vec![0; slots]);
+        let mut sizes = BTreeMap::new();
         for Need { slot, what, bytes } in plans.iter().flat_map(|plan| plan.needs()) {
-            let end = &mut resident[slot.index()];
-            let (_, known) = *offsets.entry((slot, what)).or_insert_with(|| {
-                let offset = *end;
-                *end += bytes.next_multiple_of(ALIGNMENT);
-                (offset, bytes)
-            });
-            assert_eq!(known, bytes, "{what:?} has two sizes");
+            let known: &mut usize = sizes.entry((slot, what)).or_insert(bytes);
+            assert!(*known == bytes || what.of_batch(), "{what:?} has two sizes");
+            *known = bytes.max(*known);
         }
+        let mut resident = vec![0; slots];
+        let place = |((slot, what), bytes): ((SlotId, External), usize)| {
+            let end = &mut resident[slot.index()];
+            let offset = *end;
+            *end += bytes.next_multiple_of(ALIGNMENT);
+            ((slot, what), (offset, bytes))
+        };
+        let offsets = sizes.into_iter().map(place).collect();
         let arena = (0..slots).map(|s| plans.iter().map(|plan| plan.arena()[s]).max().unwrap_or(0)).collect();
         Self { offsets, resident, arena }
+    }
+    /// The bytes of the arena of each slot.
+    pub fn arena(&self) -> &[usize] {
+        &self.arena
     }
     /// What each slot needs.
     pub fn memory(&self) -> Vec<MemoryUse> {
@@ -190,6 +198,13 @@ impl Resident {
         let views = self.buffers.iter().zip(&self.layout.resident);
         views.map(|(buffer, bytes)| View { buffer: *buffer, offset: 0, bytes: *bytes }).collect()
     }
+    /// Sets the sums to 0.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn clear_totals(&mut self) -> Result<()> {
+        self.write(SlotId(0), External::Totals, &[Totals::default()])
+    }
     /// The sums since they were last cleared.
     ///
     /// # Errors
@@ -207,6 +222,28 @@ impl Resident {
         let mut state = [StepState::default()];
         self.read(SlotId(0), External::State, &mut state)?;
         Ok(state[0])
+    }
+    /// Writes the head of the state up to, not including, `diverged`: only the loss sets that.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_state(&mut self, state: &StepState) -> Result<()> {
+        let head = &bytemuck::bytes_of(state)[..std::mem::offset_of!(StepState, diverged)];
+        for slot in self.slots() {
+            self.write(slot, External::State, head)?;
+        }
+        Ok(())
+    }
+    /// Uploads a minibatch to every slot.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn stage(&mut self, batch: &Batch) -> Result<()> {
+        for slot in self.slots() {
+            self.write(slot, External::Pixels, &batch.pixels)?;
+            self.write(slot, External::Ids, &batch.ids)?;
+        }
+        self.write(SlotId(0), External::Labels, &batch.labels)
     }
     /// Writes a whole parameter tensor (or its momentum) to the slots that hold shares of it.
     ///

@@ -1,19 +1,15 @@
 //! Whether a network's memory fits on its devices, before any of it is allocated.
 
-use crate::{network::Network, placement::Placement, resident::Plans};
-use alexnode_core::{DeviceName, Error, Result, SlotInfo};
+use crate::{network::Network, resident::Layout};
+use alexnode_core::{DeviceName, Engine, Error, Result, SlotInfo};
 
 /// What is asked of the devices.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demand<'a> {
     /// The network.
     pub network: &'a Network,
-    /// Its placement.
-    pub placement: Placement,
     /// Samples of a minibatch.
     pub batch: usize,
-    /// Momentum (paper: 0.9).
-    pub momentum: f32,
     /// Where it is to reside.
     pub slots: &'a [SlotInfo],
 }
@@ -26,13 +22,14 @@ struct Shortage {
 }
 
 impl Demand<'_> {
-    /// The plans, whose memory fits: slots on one device share what is free there.
+    /// What `build` makes for the batch and the engines of the slots, if the memory that `layout` tells fits: slots on one device share what is free.
     ///
     /// # Errors
-    /// `ERR_DEVICE` with the bytes needed, the bytes free and the largest batch that fits; otherwise as [`Plans::build`].
-    pub fn plans(self) -> Result<Plans> {
-        let plans = self.build(self.batch)?;
-        let Some(Shortage { device, need, free }) = self.shortage(&plans) else { return Ok(plans) };
+    /// `ERR_DEVICE` with the bytes needed, the bytes free and the largest batch that fits; those of `build`.
+    pub fn plans<P>(self, build: impl Fn(usize, &[Engine]) -> Result<P>, layout: impl Fn(&P) -> Layout) -> Result<P> {
+        let engines: Vec<_> = self.slots.iter().map(|slot| slot.engine).collect();
+        let plans = build(self.batch, &engines)?;
+        let Some(Shortage { device, need, free }) = self.shortage(&layout(&plans)) else { return Ok(plans) };
         let name = self.network.name();
         let message = format!(
             "{device}: {name} at batch {} needs {}, {} are free",
@@ -40,20 +37,15 @@ impl Demand<'_> {
             size(need, usize::div_ceil),
             size(free, |bytes, unit| bytes / unit)
         );
-        let hint = match self.largest()? {
+        let hint = match self.largest(|batch| Ok(layout(&build(batch, &engines)?)))? {
             0 => "not even one image per step fits: use smaller images, a smaller network or another device".to_owned(),
             batch => format!("the largest batch that fits is {batch}: use `--batch {batch}`, or end other programs"),
         };
         Err(Error::device(message).hint(hint))
     }
 
-    fn build(&self, batch: usize) -> Result<Plans> {
-        let engines: Vec<_> = self.slots.iter().map(|slot| slot.engine).collect();
-        Plans::build(self.network, self.placement, batch, self.momentum, &engines)
-    }
-
-    fn shortage(&self, plans: &Plans) -> Option<Shortage> {
-        let memory = plans.layout().memory();
+    fn shortage(&self, layout: &Layout) -> Option<Shortage> {
+        let memory = layout.memory();
         self.slots.iter().find_map(|slot| {
             let (device, free) = (slot.device, slot.free?);
             let sharing = self.slots.iter().zip(&memory).filter(|(other, _)| other.device == device);
@@ -63,11 +55,11 @@ impl Demand<'_> {
     }
 
     /// The largest batch below this one that fits, or 0.
-    fn largest(&self) -> Result<usize> {
+    fn largest(&self, layout: impl Fn(usize) -> Result<Layout>) -> Result<usize> {
         let (mut fits, mut too_much) = (0, self.batch);
         while too_much - fits > 1 {
             let middle = fits.midpoint(too_much);
-            match self.shortage(&self.build(middle)?) {
+            match self.shortage(&layout(middle)?) {
                 None => fits = middle,
                 Some(_) => too_much = middle,
             }
@@ -84,7 +76,8 @@ fn size(bytes: usize, divide: fn(usize, usize) -> usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alexnode_core::{Engine, ErrorCode};
+    use crate::{placement::Placement, resident::Plans};
+    use alexnode_core::ErrorCode;
     use serde_json::json;
 
     fn network() -> Network {
@@ -108,7 +101,9 @@ mod tests {
     fn demand(batch: usize, free: &[(DeviceName, Option<usize>)]) -> Result<Vec<usize>> {
         let (network, slots) = (network(), slots(free));
         let placement = Placement::new(slots.len()).unwrap();
-        let plans = Demand { network: &network, placement, batch, momentum: 0.9, slots: &slots }.plans()?;
+        let demand = Demand { network: &network, batch, slots: &slots };
+        let build = |batch, engines: &[Engine]| Plans::build(&network, placement, batch, 0.9, engines);
+        let plans = demand.plans(build, Plans::layout)?;
         Ok(plans.layout().memory().iter().map(|memory| memory.total_bytes).collect())
     }
 

@@ -2,20 +2,21 @@
 
 use crate::{
     checkpoint,
+    evaluate::{Evaluator, check_batch},
     lower::{External, Phase},
     network::{Network, NetworkSpec},
     parameter,
     placement::Placement,
-    plan::{Counters, Op, OpKind, Plan},
-    request::Mode,
+    plan::{Counters, Op, Plan},
+    program::{Program, issue_op},
+    report::Report,
     resident::{Kind, Plans, Resident},
     room::Demand,
     timing::{self, TimingOptions, Timings},
+    weights::Weights,
 };
-use alexnode_core::{
-    Backend, Batch, BatchSource, Error, ErrorCode, Result, SlotId, StepState, backend::RecordingId, state::Totals,
-};
-use serde::{Deserialize, Serialize};
+use alexnode_core::{Backend, Batch, BatchSource, Engine, Error, ErrorCode, Result, StepState};
+use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -57,41 +58,6 @@ pub struct Segment {
     pub augment: bool,
 }
 
-/// What came of some steps or of an evaluation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// Steps (minibatches) done.
-    pub steps: usize,
-    /// Samples seen.
-    pub samples: u64,
-    /// Mean of -ln p(label).
-    pub loss: f64,
-    /// Fraction of the samples whose label is not the most probable class.
-    pub top1_error: f64,
-    /// Fraction of the samples whose label is not among the five most probable classes.
-    pub top5_error: f64,
-    /// Time in seconds.
-    pub seconds: f64,
-    /// Of which the trainer waited for data.
-    pub wait_seconds: f64,
-}
-
-impl Report {
-    fn new(steps: usize, totals: Totals, begin: Instant, wait_seconds: f64) -> Self {
-        let mean = |sum: f64| if totals.samples > 0.0 { sum / totals.samples } else { 0.0 };
-        Self {
-            steps,
-            samples: totals.samples as u64,
-            loss: mean(totals.loss),
-            top1_error: mean(totals.top1_errors),
-            top5_error: mean(totals.top5_errors),
-            seconds: begin.elapsed().as_secs_f64(),
-            wait_seconds,
-        }
-    }
-}
-
 /// Statistics of the training images that the input needs.
 #[derive(Clone, Copy, Debug)]
 pub struct ImageStatistics<'a> {
@@ -111,21 +77,8 @@ pub struct Trainer {
     seed: u64,
     resident: Resident,
     plans: Plans,
-    train: Vec<Op>,
-    eval: Vec<Op>,
-    replay_train: Replay,
-    replay_eval: Replay,
-}
-
-/// How far a plan is on its way to being replayed in one go.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Replay {
-    /// It has not run yet.
-    New,
-    /// It has run, operation by operation.
-    Ready,
-    Recorded(RecordingId),
-    Impossible,
+    train: Program,
+    eval: Program,
 }
 
 impl Trainer {
@@ -138,23 +91,15 @@ impl Trainer {
         let TrainerConfig { network, batch, seed, momentum } = config;
         let network = Network::new(network)?;
         let placement = Placement::new(backend.slots().len())?;
-        let plans = Demand { network: &network, placement, batch, momentum, slots: backend.slots() }.plans()?;
+        let demand = Demand { network: &network, batch, slots: backend.slots() };
+        let build = |batch, engines: &[Engine]| Plans::build(&network, placement, batch, momentum, engines);
+        let plans = demand.plans(build, Plans::layout)?;
         let mut resident = Resident::new(backend, plans.layout())?;
         let bind = |plan: &Plan| plan.bind(resident.arenas(), &|slot, what| resident.view(slot, what));
         let (train, eval) = (bind(&plans.train), bind(&plans.eval));
         resident.backend().prepare(&mut train.iter().chain(&eval).filter_map(Op::launch))?;
-        let mut trainer = Self {
-            network,
-            placement,
-            batch,
-            seed,
-            resident,
-            plans,
-            train,
-            eval,
-            replay_train: Replay::New,
-            replay_eval: Replay::New,
-        };
+        let (train, eval) = (Program::new(train), Program::new(eval));
+        let mut trainer = Self { network, placement, batch, seed, resident, plans, train, eval };
         trainer.initialise(images)?;
         Ok(trainer)
     }
@@ -185,7 +130,7 @@ impl Trainer {
             let state = self.resident.view(slot, External::State);
             self.resident.backend().upload(state, &vec![0; state.bytes])?;
         }
-        self.clear_totals()
+        self.resident.clear_totals()
     }
 
     /// The network.
@@ -213,15 +158,15 @@ impl Trainer {
     pub fn run(&mut self, source: &mut dyn BatchSource, segment: &Segment, cancel: &AtomicBool) -> Result<Report> {
         let begin = Instant::now();
         self.write_rates(&segment.rates)?;
-        self.clear_totals()?;
+        self.resident.clear_totals()?;
         let (mut steps, mut wait) = (0, 0.0);
         while steps < segment.steps && !cancel.load(Ordering::Relaxed) {
             let asked = Instant::now();
             let Some(batch) = source.next()? else { break };
             wait += asked.elapsed().as_secs_f64();
             self.stage(&batch)?;
-            self.write_state(&self.training_state(segment, steps, &batch))?;
-            self.issue(Mode::Train)?;
+            self.resident.write_state(&self.training_state(segment, steps, &batch))?;
+            self.train.issue(self.resident.backend())?;
             source.recycle(batch);
             steps += 1;
         }
@@ -252,7 +197,7 @@ impl Trainer {
     pub fn diagnose(&mut self, segment: &Segment, batch: &Batch) -> Result<Error> {
         let step = self.diverged()?.unwrap_or(segment.step);
         self.stage(batch)?;
-        self.write_state(&self.training_state(segment, (step - segment.step) as usize, batch))?;
+        self.resident.write_state(&self.training_state(segment, (step - segment.step) as usize, batch))?;
         let rates: Vec<String> =
             segment.rates.iter().map(|(layer, [weight, _])| format!("{layer} {weight:e}")).collect();
         let message = |what: String| {
@@ -268,8 +213,8 @@ impl Trainer {
         let mut done = 0;
         for (layer, slot, tensor) in self.plans.train.outputs.clone() {
             let belongs = |op: &Op| op.origin.phase <= Phase::Forward && op.origin.layer.is_none_or(|l| l <= layer);
-            let end = self.train.iter().rposition(belongs).map_or(0, |last| last + 1);
-            for op in &self.train[done..end.max(done)] {
+            let end = self.train.ops().iter().rposition(belongs).map_or(0, |last| last + 1);
+            for op in &self.train.ops()[done..end.max(done)] {
                 issue_op(self.resident.backend(), op)?;
             }
             done = done.max(end);
@@ -300,27 +245,8 @@ impl Trainer {
     /// # Errors
     /// `ERR_ABORTED` where `cancel` is set, `ERR_DATA` from the source.
     pub fn evaluate(&mut self, source: &mut dyn BatchSource, views: u32, cancel: &AtomicBool) -> Result<Report> {
-        let begin = Instant::now();
-        self.clear_totals()?;
-        let (mut steps, mut wait) = (0, 0.0);
-        loop {
-            if cancel.load(Ordering::Relaxed) {
-                return Err(Error::new(ErrorCode::Aborted, "the evaluation was stopped"));
-            }
-            let asked = Instant::now();
-            let Some(batch) = source.next()? else { break };
-            wait += asked.elapsed().as_secs_f64();
-            self.stage(&batch)?;
-            for view in 0..views {
-                let state = StepState { valid: batch.valid as u32, view, views, ..self.seeded() };
-                self.write_state(&state)?;
-                self.issue(Mode::Eval)?;
-            }
-            source.recycle(batch);
-            steps += 1;
-        }
-        self.resident.backend().synchronize()?;
-        Ok(Report::new(steps, self.resident.totals()?, begin, wait))
+        let Self { network, batch, resident, eval, .. } = self;
+        Evaluator { network, batch: *batch, resident, program: eval }.run(source, views, cancel)
     }
 
     /// How long a training step takes, as a whole and operation by operation, on the minibatch `batch`; see [`timing`]. Afterwards all is as it was.
@@ -347,7 +273,7 @@ impl Trainer {
             self.resident.write(slot, External::State, &[state])?;
         }
         let Self { network, batch, plans, train, resident, .. } = self;
-        let step = timing::Step { network, batch: *batch, plan: &plans.train, ops: train };
+        let step = timing::Step { network, batch: *batch, plan: &plans.train, ops: train.ops() };
         let timings = timing::measure(resident.backend(), &step, options, cancel)?;
         match self.diverged()? {
             None => Ok(timings),
@@ -360,17 +286,7 @@ impl Trainer {
     /// # Errors
     /// `ERR_USAGE` where there is no such tensor.
     pub fn tensor(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
-        let (kind, index) = Kind::find(&self.network, name)?;
-        let values = self.resident.get(&self.network, self.placement, index, kind)?;
-        let parameter = &self.network.parameters()[index];
-        Ok((parameter.spec.border_shape.clone(), parameter::to_border(&values, parameter)))
-    }
-
-    /// What the input subtracts and adds, under its names in files: a network is only right with the statistics of the images that it was trained on,
-    /// whatever it is tested on later.
-    fn input_tensors(&self) -> [(&'static str, External, Vec<usize>); 2] {
-        let crop = self.network.input(0);
-        [("input.mean", External::Mean, vec![crop.h, crop.w, crop.c]), ("input.colour", External::Colour, vec![4, 3])]
+        self.weights().tensor(name)
     }
 
     /// Writes weights, momentum, the statistics of the training images and `metadata` to `path`; see [`checkpoint`].
@@ -378,20 +294,7 @@ impl Trainer {
     /// # Errors
     /// `ERR_CHECKPOINT` where the file cannot be written; what was at `path` before is untouched then.
     pub fn save(&mut self, path: &Path, metadata: &str) -> Result<checkpoint::Saved> {
-        let mut tensors = BTreeMap::new();
-        for kind in [Kind::Weight, Kind::Momentum] {
-            for parameter in self.network.parameters().to_vec() {
-                let name = kind.name(&parameter.name);
-                let (shape, values) = self.tensor(&name)?;
-                tensors.insert(name, (shape, values));
-            }
-        }
-        for (name, what, shape) in self.input_tensors() {
-            let mut values = vec![0.0f32; shape.iter().product()];
-            self.resident.read(SlotId(0), what, &mut values)?;
-            tensors.insert(name.to_owned(), (shape, values));
-        }
-        checkpoint::write(path, &tensors, metadata)
+        self.weights().save(path, metadata)
     }
 
     /// Reads weights, momentum and statistics back from `path`, on whatever placement they were written. Returns the metadata.
@@ -400,29 +303,15 @@ impl Trainer {
     /// `ERR_CHECKPOINT` where the file is missing, broken, or belongs to another network; nothing has changed then.
     pub fn load(&mut self, path: &Path) -> Result<String> {
         let file = checkpoint::read(path)?;
-        let mut loaded = Vec::new();
-        for kind in [Kind::Weight, Kind::Momentum] {
-            for (index, parameter) in self.network.parameters().iter().enumerate() {
-                let values = file.tensor(&kind.name(&parameter.name), &parameter.spec.border_shape)?;
-                loaded.push((kind, index, parameter::from_border(&values, parameter)));
-            }
-        }
-        let mut inputs = Vec::new();
-        for (name, what, shape) in self.input_tensors() {
-            inputs.push((what, file.tensor(name, &shape)?));
-        }
-        for (what, values) in inputs {
-            for slot in self.resident.slots() {
-                self.resident.write(slot, what, &values)?;
-            }
-        }
-        for (kind, index, values) in loaded {
-            self.resident.put(&self.network, self.placement, index, kind, &values)?;
-        }
+        self.weights().load(&file, &[Kind::Weight, Kind::Momentum])?;
         for slot in self.resident.slots() {
             self.resident.write(slot, External::State, &[StepState::default()])?;
         }
         Ok(file.metadata().to_owned())
+    }
+
+    fn weights(&mut self) -> Weights<'_> {
+        Weights { network: &self.network, placement: self.placement, resident: &mut self.resident }
     }
 
     fn seeded(&self) -> StepState {
@@ -438,15 +327,6 @@ impl Trainer {
             colour_noise: segment.colour_noise,
             ..self.seeded()
         }
-    }
-
-    /// Writes the head of the state up to, not including, `diverged`: only the loss sets that.
-    fn write_state(&mut self, state: &StepState) -> Result<()> {
-        let head = &bytemuck::bytes_of(state)[..std::mem::offset_of!(StepState, diverged)];
-        for slot in self.resident.slots() {
-            self.resident.write(slot, External::State, head)?;
-        }
-        Ok(())
     }
 
     /// Writes the learning rates, one per parameter tensor, behind the head of the state.
@@ -476,68 +356,9 @@ impl Trainer {
         Ok(())
     }
 
-    fn clear_totals(&mut self) -> Result<()> {
-        self.resident.write(SlotId(0), External::Totals, &[Totals::default()])
-    }
-
     /// Uploads a minibatch to every slot.
     fn stage(&mut self, batch: &Batch) -> Result<()> {
-        let size = self.network.image().expect("a network with images").image_size;
-        if batch.pixels.len() != self.batch * size * size * 3
-            || batch.labels.len() != self.batch
-            || batch.ids.len() != self.batch
-            || batch.valid > self.batch
-        {
-            return Err(Error::shape(format!(
-                "expected a minibatch of {} images of {size}x{size}x3 bytes, got {} bytes, {} labels, {} ids",
-                self.batch,
-                batch.pixels.len(),
-                batch.labels.len(),
-                batch.ids.len()
-            )));
-        }
-        if let Some(label) =
-            batch.labels.iter().find(|l| usize::try_from(**l).map_or(true, |l| l >= self.network.classes()))
-        {
-            return Err(Error::data(format!(
-                "label {label} is outside of the network's {} classes",
-                self.network.classes()
-            )));
-        }
-        for slot in self.resident.slots() {
-            self.resident.write(slot, External::Pixels, &batch.pixels)?;
-            self.resident.write(slot, External::Ids, &batch.ids)?;
-        }
-        self.resident.write(SlotId(0), External::Labels, &batch.labels)
-    }
-
-    /// Issues a whole plan: the first time as it is, so that everything is loaded; then as a recording, where there is such a thing.
-    fn issue(&mut self, mode: Mode) -> Result<()> {
-        let (ops, replay) = match mode {
-            Mode::Train => (&self.train, &mut self.replay_train),
-            _ => (&self.eval, &mut self.replay_eval),
-        };
-        let all = |backend: &mut dyn Backend| ops.iter().try_for_each(|op| issue_op(backend, op));
-        let backend = self.resident.backend();
-        if *replay == Replay::Ready {
-            *replay = backend.record(&mut |backend| all(backend))?.map_or(Replay::Impossible, Replay::Recorded);
-        }
-        match *replay {
-            Replay::Recorded(recording) => return backend.replay(recording),
-            Replay::New => *replay = Replay::Ready,
-            Replay::Ready | Replay::Impossible => {}
-        }
-        all(backend)
-    }
-}
-
-/// Issues one operation.
-///
-/// # Errors
-/// As [`Backend::launch`] and [`Backend::copy`].
-pub fn issue_op(backend: &mut dyn Backend, op: &Op) -> Result<()> {
-    match &op.kind {
-        OpKind::Launch(slot, launch) => backend.launch(*slot, launch),
-        OpKind::Copy(copy) => backend.copy(copy),
+        check_batch(&self.network, self.batch, batch)?;
+        self.resident.stage(batch)
     }
 }

@@ -5,8 +5,11 @@ use crate::{
     task::{self, lock},
 };
 use alexnode_core::{Error, Result};
-use alexnode_data::{Dataset, DatasetOptions};
-use napi::{Env, bindgen_prelude::Object};
+use alexnode_data::{Dataset, DatasetOptions, Split};
+use napi::{
+    Env,
+    bindgen_prelude::{Object, Uint32Array},
+};
 use napi_derive::napi;
 use std::{
     sync::{Arc, Mutex},
@@ -31,13 +34,23 @@ impl NativeDataset {
             let info = json(dataset.info())?;
             Ok(Self { dataset: Mutex::new(Some(Arc::new(dataset))), info })
         };
-        task::once(env, "alexnode-open", work, |_, dataset| Ok(dataset))
+        task::once(env, "open", work, |_, dataset| Ok(dataset))
     }
 
     /// What the scan has found.
     #[napi]
     pub fn info(&self) -> String {
         self.info.clone()
+    }
+
+    /// How messages name images of a split (`train` or `val`), by their ids: the paths of their files, where there are files. A JSON list.
+    #[napi]
+    pub fn names(&self, env: Env, split: String, ids: Uint32Array) -> napi::Result<String> {
+        answer(env, || {
+            let dataset = self.get()?;
+            let split = if split == Split::Val.name() { Split::Val } else { Split::Train };
+            json(&ids.iter().map(|id| dataset.name(split, *id)).collect::<Vec<_>>())
+        })
     }
 
     /// Lets the images go. Trainers that use them keep them. Calling it again does nothing.

@@ -89,7 +89,7 @@ pub fn measure_ceilings(env: &Env, request: String) -> napi::Result<Object<'_>> 
         let mut backend = request.open()?;
         json(&ceilings::measure(&mut *backend, &options, cancel)?)
     };
-    task::once(env, "alexnode-ceilings", work, |_, found| Ok(found))
+    task::once(env, "ceilings", work, |_, found| Ok(found))
 }
 
 /// The devices that this program knows: `[{ name, description?, usable, reason? }]`.
@@ -98,9 +98,15 @@ pub fn list_devices(env: Env) -> napi::Result<String> {
     answer(env, || json(&devices::list()))
 }
 
+/// What the head of a checkpoint says, its data unseen: `{ sha256, metadata }`. ERR_CHECKPOINT if it is missing or is none.
+#[napi]
+pub fn read_checkpoint_head(env: Env, path: String) -> napi::Result<String> {
+    answer(env, || json(&checkpoint::read_head(Path::new(&path))?))
+}
+
 /// The metadata of a checkpoint, after the SHA-256 of its data has been checked. ERR_CHECKPOINT if it is missing or damaged.
 #[napi(ts_return_type = "Promise<string>")]
 pub fn read_checkpoint(env: &Env, path: String) -> napi::Result<Object<'_>> {
     let work = move |_: &_| -> Result<String> { Ok(checkpoint::read(Path::new(&path))?.metadata().to_owned()) };
-    task::once(env, "alexnode-read", work, |_, metadata| Ok(metadata))
+    task::once(env, "read", work, |_, metadata| Ok(metadata))
 }

@@ -111,5 +111,5 @@ fn look() -> Result<String> {
 /// What this machine offers: `{ processor, cuda, emulator, cache }`.
 #[napi(ts_return_type = "Promise<string>")]
 pub fn inspect(env: &Env) -> napi::Result<Object<'_>> {
-    task::once(env, "alexnode-inspect", |_| look(), |_, found| Ok(found))
+    task::once(env, "inspect", |_| look(), |_, found| Ok(found))
 }

@@ -5,7 +5,10 @@
 //! |---|---|
 //! | [`functions`] | what needs no object: describe a network, list devices, read a checkpoint's metadata |
 //! | [`dataset`] | `NativeDataset` |
+//! | [`images`] | `NativeImages`: pictures given one by one, `NativePass`: those of a data set |
 //! | [`trainer`] | `NativeTrainer` |
+//! | [`model`] | `NativeModel` |
+//! | [`owner`] | what lives on a thread of its own and answers calls |
 //! | [`session`] | what runs on a trainer's own thread |
 //! | [`devices`] | device names to a backend: the one place that knows which backends there are |
 //! | [`task`] | native threads, promises that they settle, and their end |
@@ -16,7 +19,10 @@ pub mod dataset;
 pub mod devices;
 pub mod error;
 pub mod functions;
+pub mod images;
 pub mod inspect;
+pub mod model;
+pub mod owner;
 pub mod session;
 pub mod task;
 pub mod trainer;

@@ -152,17 +152,9 @@ impl Session {
     /// # Errors
     /// As [`Trainer::evaluate`].
     pub fn evaluate(&mut self, evaluation: &Evaluation, cancel: &AtomicBool) -> Result<String> {
-        let mut loader = self.dataset.loader(&LoaderOptions {
-            split: evaluation.split,
-            batch: self.trainer.batch(),
-            seed: self.seed,
-            epoch: 0,
-            first_batch: 0,
-            // The first images of a split are all of one class; a part of it is drawn.
-            shuffle: evaluation.limit.is_some(),
-            limit: evaluation.limit,
-        })?;
-        json(&self.trainer.evaluate(&mut loader, evaluation.crops, cancel)?)
+        let Evaluation { split, crops, limit } = *evaluation;
+        let mut loader = self.dataset.loader(&LoaderOptions::test(split, self.trainer.batch(), self.seed, limit))?;
+        json(&self.trainer.evaluate(&mut loader, crops, cancel)?)
     }
 
     /// How long a training step takes, on the first minibatch of the training images.

@@ -61,15 +61,16 @@ impl Worker {
 
 /// A thread with a queue of jobs. Letting it go cancels them and lets the thread end.
 pub struct Task {
+    name: &'static str,
     worker: Arc<Worker>,
 }
 
 impl Task {
-    /// Starts a thread that waits for jobs. It ends with the task, at the latest with `env`.
+    /// Starts the thread `alexnode-<name>`, which waits for jobs. It ends with the task, at the latest with `env`.
     ///
     /// # Errors
     /// `ERR_DEVICE` where the system refuses a thread.
-    pub fn start(env: Env, name: &str) -> Result<Arc<Self>> {
+    pub fn start(env: Env, name: &'static str) -> Result<Arc<Self>> {
         let (sender, receiver): (Sender<Job>, Receiver<Job>) = channel();
         let run = move || {
             for job in receiver {
@@ -81,14 +82,15 @@ impl Task {
             }
         };
         let refused = |e: std::io::Error| Error::device(format!("{name}: the system gives no thread: {e}"));
-        let thread = thread::Builder::new().name(name.into()).stack_size(STACK).spawn(run).map_err(refused)?;
+        let thread =
+            thread::Builder::new().name(format!("alexnode-{name}")).stack_size(STACK).spawn(run).map_err(refused)?;
         let worker = Arc::new(Worker {
             queue: Mutex::new(Some(sender)),
             cancel: Mutex::default(),
             thread: Mutex::new(Some(thread)),
         });
         register(env, &worker)?;
-        Ok(Arc::new(Self { worker }))
+        Ok(Arc::new(Self { name, worker }))
     }
 
     /// Queues `work`, and returns a promise of what it returns, made into a JavaScript value by `convert` on the JavaScript thread. `work` is given
@@ -106,7 +108,7 @@ impl Task {
         let cancel = lock(&self.worker.cancel).clone();
         match lock(&self.worker.queue).as_ref() {
             Some(queue) => send(queue, move || settle(guard(|| work(&cancel)))),
-            None => settle(Err(Error::usage("the trainer has been disposed").hint("create a new one"))),
+            None => settle(Err(Error::usage(format!("the {} has been disposed", self.name)).hint("create a new one"))),
         }
         Ok(promise)
     }
@@ -153,7 +155,7 @@ impl Drop for Task {
 /// Where no thread can be started or no promise made.
 pub fn once<'env, T: Send + 'static, J: ToNapiValue + 'static>(
     env: &'env Env,
-    name: &str,
+    name: &'static str,
     work: impl FnOnce(&AtomicBool) -> Result<T> + Send + 'static,
     convert: impl FnOnce(Env, T) -> napi::Result<J> + Send + 'static,
 ) -> napi::Result<Object<'env>> {

@@ -6,9 +6,9 @@ use crate::{
     network::Network,
     placement::Placement,
     plan::{Op, OpKind, Plan},
+    program::issue_op,
     request::{Mode, Request},
     resident::{Kind, Layout, Resident},
-    trainer::issue_op,
 };
 use alexnode_core::{Backend, Result, Shape, SlotId, StepState, View};
 use std::collections::BTreeMap;

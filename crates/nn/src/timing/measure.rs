@@ -9,7 +9,7 @@ use crate::{
     memory::ALIGNMENT,
     network::Network,
     plan::{Op, OpKind, Plan},
-    trainer::issue_op,
+    program::issue_op,
 };
 use alexnode_core::{Access, Backend, BufferId, Copy2d, Error, ErrorCode, Result, SlotId, View};
 use std::sync::atomic::{AtomicBool, Ordering};
