@@ -58,7 +58,7 @@ export class Pictures {
 /** The picture that stdin is, by its first bytes, or the paths of pictures that it names, one a line, as they come. */
 async function* fromStdin(): AsyncGenerator<ImageInput, void> {
   const chunks = process.stdin[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
-  let read = Buffer.alloc(0);
+  let read: Buffer = Buffer.alloc(0);
   let ended = false;
   const more = async () => {
     const next = await chunks.next();
