@@ -60,6 +60,7 @@ async function fill(folder: string, work: string): Promise<void> {
   const tarballs = await pack(join(work, 'packed'), 'dist');
   writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module" }\n');
   await quiet`npm install --ignore-scripts --no-audit --no-fund ${tarballs}`;
+  withoutSources(join(folder, 'node_modules'));
   await copyStripped(process.execPath, join(bin, 'node'));
   const platform = readdirSync(join(folder, 'node_modules')).find((name) => name.startsWith('alexnode-'));
   // Compiled kernels lie beside the addon; the tests look for them beside themselves.
@@ -78,6 +79,12 @@ async function fill(folder: string, work: string): Promise<void> {
     writeFileSync(join(folder, name), text);
     chmodSync(join(folder, name), 0o755);
   }
+}
+
+/** Removes what only those need who write programs: declarations of types and maps of sources. */
+function withoutSources(folder: string): void {
+  for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }))
+    if (/\.(map|[cm]?ts)$/.test(name)) rmSync(join(folder, name), { force: true });
 }
 
 /** A program without its debugging symbols. */
