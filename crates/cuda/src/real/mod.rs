@@ -288,7 +288,7 @@ impl Driver for CudaDriver {
 
     fn link(&self) -> Option<String> {
         let [there, back] = &self.links[..] else { return None };
-        Some(format!("{} to {}: {there}; back: {back}", there.from, there.to))
+        Some(peer::told(there, back))
     }
 }
 

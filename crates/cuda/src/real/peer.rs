@@ -59,12 +59,15 @@ pub struct Link {
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = if self.gigabytes_per_second < 10.0 { 1 } else { 0 };
-        let speed = format!("{:.*} GB/s", digits, self.gigabytes_per_second);
-        match &self.reason {
-            None => write!(f, "peer, {speed}"),
-            Some(reason) => write!(f, "through pinned host memory, {speed}, because {reason}"),
-        }
+        let way = if self.peer { "peer" } else { "through pinned host memory" };
+        write!(f, "{way}, {:.*} GB/s", digits, self.gigabytes_per_second)
     }
+}
+
+/// Two links between the same devices, there and back, in words. The reason for a missing access is that of both.
+pub(super) fn told(there: &Link, back: &Link) -> String {
+    let reason = there.reason.as_ref().map_or(String::new(), |reason| format!("; because {reason}"));
+    format!("{} to {}: {there}; back: {back}{reason}", there.from, there.to)
 }
 
 /// The ways between two devices, there and back, and what was measured of them.
@@ -266,17 +269,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_reads_as_a_sentence() {
-        let link = |speed, reason: Option<&str>| Link {
-            from: "cuda:0".into(),
-            to: "cuda:1".into(),
+    fn links_read_as_a_sentence() {
+        let link = |from: &str, to: &str, speed, reason: Option<&str>| Link {
+            from: from.into(),
+            to: to.into(),
             peer: reason.is_none(),
             gigabytes_per_second: speed,
             reason: reason.map(Into::into),
         };
-        assert_eq!(link(43.4, None).to_string(), "peer, 43 GB/s");
-        let slow = link(6.26, Some("CUDA offers none")).to_string();
-        assert_eq!(slow, "through pinned host memory, 6.3 GB/s, because CUDA offers none");
+        let both = |reason| told(&link("cuda:0", "cuda:1", 43.4, reason), &link("cuda:1", "cuda:0", 6.26, reason));
+        assert_eq!(both(None), "cuda:0 to cuda:1: peer, 43 GB/s; back: peer, 6.3 GB/s");
+        assert_eq!(
+            both(Some("CUDA offers none")),
+            "cuda:0 to cuda:1: through pinned host memory, 43 GB/s; back: through pinned host memory, 6.3 GB/s; because CUDA offers none"
+        );
     }
 
     #[test]
