@@ -9,6 +9,7 @@ use std::{
     cell::Cell,
     ops::Range,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 /// How a fiber ended.
@@ -53,18 +54,24 @@ struct Guard {
 }
 
 thread_local! {
-    // Neither needs to be made or dropped, so a handler may look at them.
+    // None needs to be made or dropped, so a handler may look at them.
     static GUARD: Cell<Option<Guard>> = const { Cell::new(None) };
     static TRAP: Cell<Option<Trap>> = const { Cell::new(None) };
+    /// Urgent signals since the fiber was resumed.
+    static URGENT: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Runs `resume`, which resumes the fiber of `handler`, and tells what stopped it. From `image`, while `stop` is set, an urgent signal stops it, too.
+/// So many urgent signals stop a fiber. Before, whatever it asks of the emulator stops it, too, and knows its place better.
+const INSIST: u32 = 3;
+
+/// Runs `resume`, which resumes the fiber of `handler`, and tells what stopped it. From `image`, while `stop` is set, urgent signals stop it, too.
 pub fn guarded<R>(
     handler: CoroutineTrapHandler<End>,
     stop: &AtomicBool,
     image: &Range<usize>,
     resume: impl FnOnce() -> R,
 ) -> (R, Option<Trap>) {
+    URGENT.set(0);
     GUARD.set(Some(Guard { handler, stop, image: (image.start, image.end) }));
     let result = resume();
     GUARD.set(None);
@@ -86,11 +93,16 @@ pub fn this_thread() -> Thread {
     system::this_thread()
 }
 
+/// What a thread has computed so far, as time.
+pub fn computed(thread: Thread) -> Duration {
+    system::computed(thread)
+}
+
 pub use system::Thread;
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod system {
-    use super::{Cause, End, GUARD, Ordering, TRAP, Trap};
+    use super::{Cause, Duration, End, GUARD, INSIST, Ordering, TRAP, Trap, URGENT};
     use libc::{c_int, c_void, sigaction, siginfo_t, ucontext_t};
     use std::{
         cell::RefCell,
@@ -175,6 +187,15 @@ mod system {
         unsafe { libc::pthread_kill(thread, libc::SIGURG) };
     }
 
+    pub fn computed(thread: Thread) -> Duration {
+        let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        // SAFETY: the caller holds a thread that lives; both write to a variable of their type.
+        let known = unsafe {
+            libc::pthread_getcpuclockid(thread, &mut clock) == 0 && libc::clock_gettime(clock, &mut time) == 0
+        };
+        if known { Duration::new(time.tv_sec as u64, time.tv_nsec as u32) } else { Duration::ZERO }
+    }
+
     unsafe extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         // SAFETY: what the system hands to a handler with SA_SIGINFO.
         let (info_of, registers) = unsafe { (&*info, &mut (*context.cast::<ucontext_t>()).uc_mcontext) };
@@ -198,8 +219,9 @@ mod system {
                 if !stop {
                     return false;
                 }
-                // Elsewhere it may hold a lock. Whoever set `stop` tries again.
-                if !(guard.image.0..guard.image.1).contains(&at) {
+                URGENT.set(URGENT.get() + 1);
+                // Outside of the kernel it may hold a lock. Whoever set `stop` tries again.
+                if URGENT.get() < INSIST || !(guard.image.0..guard.image.1).contains(&at) {
                     return true;
                 }
                 Cause::Endless
@@ -289,5 +311,8 @@ mod system {
     pub type Thread = ();
     pub fn prepare() {}
     pub fn interrupt(_thread: Thread) {}
+    pub fn computed(_thread: Thread) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
     pub fn this_thread() -> Thread {}
 }

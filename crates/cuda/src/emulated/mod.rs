@@ -91,7 +91,7 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Compile kernels for one set of parameters where they ask for it, as for a real device. Slow: a compiler run for each.
     pub specialise: bool,
-    /// The longest that a block may run: whatever does not end by then is taken for endless. Default: a minute.
+    /// The longest that a block may compute: whatever does not end by then is taken for endless. Default: a minute.
     pub limit: Option<Duration>,
     /// Kernel sources by their names, besides those of the program.
     pub sources: Vec<(&'static str, &'static str)>,

@@ -281,3 +281,123 @@ impl Shadow {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Kind::{Atomic, Read, Write};
+
+    /// A launch with memory of 64 bytes.
+    struct Bench {
+        clock: Clock,
+        shadow: Shadow,
+    }
+
+    impl Bench {
+        fn new(shared: bool) -> Self {
+            let mut bench = Self { clock: Clock::default(), shadow: Shadow::new(64, shared) };
+            bench.clock.begin_launch();
+            bench.clock.begin_block(64);
+            bench
+        }
+        /// The first word.
+        fn touch(&mut self, thread: u16, kind: Kind) -> Option<Conflict> {
+            self.bytes(0..4, thread, kind)
+        }
+        fn bytes(&mut self, bytes: std::ops::Range<usize>, thread: u16, kind: Kind) -> Option<Conflict> {
+            self.shadow.touch(bytes.start, bytes.len(), kind, &self.clock, thread, u32::from(thread))
+        }
+    }
+
+    fn with(kind: Kind, thread: u16) -> Option<Conflict> {
+        Some(Conflict { kind, block: None, thread: Some(thread), site: u32::from(thread) })
+    }
+
+    #[test]
+    fn a_barrier_orders_all_threads() {
+        let mut bench = Bench::new(true);
+        assert_eq!([bench.touch(0, Write), bench.touch(0, Read)], [None; 2]);
+        assert_eq!(bench.touch(40, Read), with(Write, 0));
+        bench.clock.barrier();
+        assert_eq!([bench.touch(40, Read), bench.touch(0, Read), bench.touch(1, Read)], [None; 3]);
+        assert_eq!(bench.touch(1, Write), with(Read, 40));
+        bench.clock.barrier();
+        assert_eq!(bench.touch(1, Write), None);
+    }
+
+    #[test]
+    fn a_collective_orders_the_lanes_that_take_part() {
+        let mut bench = Bench::new(true);
+        assert_eq!(bench.touch(3, Write), None);
+        bench.clock.meet(0, 0b1010);
+        assert_eq!(bench.touch(1, Read), None);
+        // Lane 0 learns of it through lane 1.
+        bench.clock.meet(0, 0b0011);
+        assert_eq!(bench.touch(0, Read), None);
+        assert_eq!(bench.touch(2, Read), with(Write, 3));
+        // A collective of one warp says nothing of another.
+        bench.clock.meet(1, u32::MAX);
+        assert_eq!(bench.touch(35, Read), with(Write, 3));
+    }
+
+    #[test]
+    fn every_reader_counts() {
+        for readers in [[5, 6, 7], [5, 6, 40], [40, 41, 5]] {
+            for writer in [5, 6, 9, 40, 50] {
+                let mut bench = Bench::new(true);
+                for reader in readers {
+                    assert_eq!(bench.touch(reader, Read), None);
+                }
+                assert!(bench.touch(writer, Write).is_some(), "{readers:?}, then {writer}");
+            }
+        }
+        // The lanes that have met its writer do not count any more, the other one does.
+        let mut bench = Bench::new(true);
+        assert_eq!([bench.touch(5, Read), bench.touch(6, Read), bench.touch(7, Read)], [None; 3]);
+        bench.clock.meet(0, 0b0110_0000);
+        assert_eq!(bench.touch(5, Write), with(Read, 7));
+    }
+
+    #[test]
+    fn atomic_accesses_conflict_with_others_only() {
+        let mut bench = Bench::new(false);
+        assert_eq!([bench.touch(0, Atomic), bench.touch(1, Atomic), bench.touch(40, Atomic)], [None; 3]);
+        assert!(bench.touch(40, Read).is_some());
+        let mut bench = Bench::new(false);
+        assert_eq!([bench.touch(0, Write), bench.touch(0, Atomic)], [None; 2]);
+        assert_eq!(bench.touch(1, Atomic), with(Write, 0));
+    }
+
+    #[test]
+    fn nothing_orders_blocks_but_the_end_of_their_launch() {
+        let mut bench = Bench::new(false);
+        assert_eq!([bench.touch(0, Read), bench.touch(1, Read)], [None; 2]);
+        bench.clock.begin_block(64);
+        assert_eq!(bench.touch(5, Read), None);
+        bench.clock.barrier();
+        let conflict = bench.touch(5, Write).unwrap();
+        assert_eq!((conflict.kind, conflict.block.map(|block| bench.clock.place(block))), (Read, Some(0)));
+        bench.clock.begin_launch();
+        bench.clock.begin_block(64);
+        assert_eq!(bench.touch(7, Write), None);
+        // Shared memory is another block's own.
+        let mut bench = Bench::new(true);
+        bench.touch(0, Write);
+        bench.clock.begin_block(64);
+        assert_eq!(bench.touch(1, Write), None);
+    }
+
+    #[test]
+    fn bytes_of_a_word_have_their_own_owners() {
+        let mut bench = Bench::new(false);
+        for thread in 0..4u16 {
+            let byte = usize::from(thread);
+            assert_eq!(bench.bytes(byte..byte + 1, thread, Write), None);
+        }
+        assert_eq!(bench.bytes(2..3, 2, Read), None);
+        assert_eq!(bench.bytes(0..4, 2, Read), with(Write, 0));
+        // What is known of a word is known of each of its bytes.
+        assert_eq!(bench.bytes(8..12, 0, Write), None);
+        assert_eq!(bench.bytes(11..13, 1, Read), with(Write, 0));
+    }
+}

@@ -10,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// How many times it looks at a block before the limit is over. It counts how often it looked, not the time: of a process that was halted no time is
-/// missing then.
+/// How many times it looks at a block before the limit is over.
 const LOOKS: u32 = 8;
 /// How often it tries to stop a block.
 const AGAIN: Duration = Duration::from_millis(5);
@@ -33,33 +32,34 @@ struct Shared {
 /// A sign of life of one worker.
 #[derive(Debug, Default)]
 pub struct Pulse {
-    /// The thread that runs a block, and how often that block was looked at.
-    running: Mutex<Option<(Thread, u32)>>,
+    /// The thread that runs a block, and what it had computed when that was first looked at: not the time of a clock, as the process may have been
+    /// halted, or have had no processor.
+    running: Mutex<Option<(Thread, Option<Duration>)>>,
     stop: AtomicBool,
 }
 
 impl Pulse {
     /// A block begins on this thread; it ends when the result is dropped.
     pub fn block(&self) -> impl Drop + use<'_> {
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault::this_thread(), 0));
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault::this_thread(), None));
         Running(self)
     }
     /// Set where the block has to stop.
     pub fn stop(&self) -> &AtomicBool {
         &self.stop
     }
-    /// True where it has to be looked at again soon. `counts`: whether time has passed since the last look.
-    fn look(&self, counts: bool) -> bool {
+    /// True where it has run for longer than `limit`: then it has to be looked at again soon.
+    fn look(&self, limit: Duration) -> bool {
         // Held until the signal is sent, so that the thread lives.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((thread, looks)) = &mut *running else { return false };
-        *looks += u32::from(counts);
-        if *looks <= LOOKS {
-            return false;
+        let Some((thread, begun)) = &mut *running else { return false };
+        let now = fault::computed(*thread);
+        let over = now.saturating_sub(*begun.get_or_insert(now)) > limit;
+        if over {
+            self.stop.store(true, Ordering::Relaxed);
+            fault::interrupt(*thread);
         }
-        self.stop.store(true, Ordering::Relaxed);
-        fault::interrupt(*thread);
-        true
+        over
     }
 }
 
@@ -87,13 +87,13 @@ impl Watchdog {
 
 impl Shared {
     fn watch(&self, limit: Duration) {
-        let mut counts = true;
+        let mut pause = limit / LOOKS;
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         while !*ended {
-            let pause = if counts { limit / LOOKS } else { AGAIN };
             (ended, _) = self.end.wait_timeout(ended, pause).unwrap_or_else(PoisonError::into_inner);
-            let again = self.pulses.iter().filter(|pulse| pulse.look(counts)).count();
-            counts = again == 0;
+            // Each of them: `any` would stop at the first.
+            let over = self.pulses.iter().filter(|pulse| pulse.look(limit)).count();
+            pause = if over > 0 { AGAIN } else { limit / LOOKS };
         }
     }
 }
