@@ -83,6 +83,9 @@ async function alone(together: Together, model: Model, options: EvaluateCall): P
   }
 }
 
+/** The smallest probability that a 32-bit float holds: one below it came as 0, of which the loss would be infinite. */
+const LEAST = 2 ** -149;
+
 /** Loss and errors, added up over images. */
 class Sums {
   #samples = 0;
@@ -91,7 +94,7 @@ class Sums {
 
   add(probabilities: ArrayLike<number>, label: number): void {
     this.#samples += 1;
-    this.#loss -= Math.log(probabilities[label] ?? 0);
+    this.#loss -= Math.log(Math.max(LEAST, probabilities[label] ?? 0));
     this.#hits = [1, 5].map((k, index) => (this.#hits[index] ?? 0) + credit(probabilities, label, k));
   }
 

@@ -4,10 +4,11 @@ import { dirname, join } from 'node:path';
 
 import { check, countSchema, seedSchema } from './config.js';
 import { checkClasses, namesOf, openDataset } from './data.js';
-import { AlexnodeError, fromNative } from './errors.js';
+import { AlexnodeError } from './errors.js';
 import { trainingFeatures } from './features.js';
 import type { ImageInput } from './images.js';
 import { loadModel, type Model, type ModelOptions } from './model.js';
+import { ordered } from './ordered.js';
 import { resolveSource } from './prepare.js';
 
 /** For which pictures, and among which images. */
@@ -107,21 +108,13 @@ async function describe(
     try {
       for await (const row of model.features([query.image], { layer, ...limits })) query.row = row;
     } catch (error) {
-      const typed = fromNative(error);
-      if (typed.code !== 'ERR_DATA') throw typed;
-      query.error = typed;
+      if (!(error instanceof AlexnodeError) || error.code !== 'ERR_DATA') throw error;
+      query.error = error;
     }
+    return query;
   };
-  let group: Promise<void>[] = [];
-  for await (const image of images) {
-    const query: Query = { image };
-    queries.push(query);
-    group.push(one(query));
-    if (group.length < model.batch) continue;
-    await Promise.all(group);
-    group = [];
-  }
-  await Promise.all(group);
+  const start = (image: ImageInput) => ({ result: one({ image }), cancel: () => undefined });
+  for await (const [, query] of ordered(images, 2 * model.batch, start, signal)) queries.push(query);
   return queries;
 }
 

@@ -1,5 +1,5 @@
 /** The pictures that arguments name: files, folders, and `-` for stdin. */
-import { statSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 
 import { AlexnodeError, type ImageInput, isPicture, listPictures } from '../index.js';
 import { EXIT, printError } from './exit.js';
@@ -39,7 +39,7 @@ export class Pictures {
   async *[Symbol.asyncIterator](): AsyncGenerator<ImageInput, void> {
     for (const arg of this.#args) {
       if (arg === '-') yield* fromStdin();
-      else if (statSync(arg, { throwIfNoEntry: false })?.isDirectory() === true) yield* await this.#folder(arg);
+      else if (await isFolder(arg)) yield* await this.#folder(arg);
       else yield arg;
     }
   }
@@ -53,6 +53,11 @@ export class Pictures {
       return [];
     }
   }
+}
+
+/** What cannot be looked at is no folder: as a file it is an error that names it, and no reason to give up the others. */
+async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() === true;
 }
 
 /** The picture that stdin is, by its first bytes, or the paths of pictures that it names, one a line, as they come. */
