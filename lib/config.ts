@@ -17,6 +17,16 @@ export const seedSchema = z.int().nonnegative().max(Number.MAX_SAFE_INTEGER);
 /** Numbers of things of which there is at least one. */
 export const countSchema = count;
 
+/** Views per image; the paper's tests have one or ten. */
+export const cropsSchema = z.literal([1, 10]).default(1);
+
+/** What an evaluation is of. */
+export const measureSchema = z.object({
+  split: z.enum(['val', 'train']).default('val'),
+  crops: cropsSchema,
+  limit: count.optional(),
+});
+
 /** `ScheduleSpec`; what may be left out takes the value of the paper (plateau) or of the 2012 code (dexp). */
 export const scheduleSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('constant') }),

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 
 import { Batcher, type Question } from './batcher.js';
 import { type CheckpointHead, type CheckpointMetadata, Checkpoints, readHead } from './checkpoint.js';
-import { check, countSchema } from './config.js';
+import { check, countSchema, cropsSchema } from './config.js';
 import type { Precision } from './engine.js';
 import { AlexnodeError, usage } from './errors.js';
 import { checkImage, type ImageInput, prepareImages } from './images.js';
@@ -137,9 +137,8 @@ export class Model implements AsyncDisposable {
     images: Iterable<ImageInput> | AsyncIterable<ImageInput>,
     options: PredictOptions = {},
   ): AsyncGenerator<Prediction, void> {
-    const { crops = 1, signal } = options;
+    const crops = check(cropsSchema, options.crops, 'crops');
     const topK = check(countSchema, options.topK ?? 5, 'topK');
-    if (crops !== 1 && crops !== 10) throw usage(`crops: expected 1 or 10, got ${String(crops)}`);
     const start = (image: ImageInput): Started<Prediction> => {
       const { answer, cancel } = this.#ask(image, { crops });
       const result = answer.then(
@@ -151,7 +150,7 @@ export class Model implements AsyncDisposable {
       );
       return { result, cancel };
     };
-    for await (const [, prediction] of ordered(images, 2 * this.batch, start, signal)) yield prediction;
+    for await (const [, prediction] of ordered(images, 2 * this.batch, start, options.signal)) yield prediction;
   }
 
   /**

@@ -8,8 +8,11 @@ import { EXIT, printError } from './exit.js';
 const MOST_STDIN = 256 << 20;
 const LINE_FEED = 0x0a;
 
-/** Arguments that name pictures, and what becomes of those that cannot be used: each is told at once, and the exit code is 4 in the end. */
-export class Pictures {
+/**
+ * Arguments that name pictures, and what becomes of those that cannot be used: each is told at once, and the exit code is 4 in the end. To be disposed:
+ * a stdin that is still open would keep the process from ending.
+ */
+export class Pictures implements Disposable {
   readonly #args: string[];
   #failed = false;
 
@@ -34,6 +37,10 @@ export class Pictures {
   /** How a picture is called: `-` is the one from stdin. */
   name(image: ImageInput): string {
     return typeof image === 'string' ? image : '-';
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#args.includes('-')) process.stdin.destroy();
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<ImageInput, void> {

@@ -29,7 +29,7 @@ export function addPredict(program: Command, setCode: (code: number) => void): v
 }
 
 async function run(path: string, args: string[], { top, crops, json = false, ...rest }: Flags): Promise<number> {
-  const pictures = new Pictures(args);
+  using pictures = new Pictures(args);
   using interrupt = new Interrupt();
   await using model = await loadModel(path, { ...rest, notices: true });
   const options = { signal: interrupt.signal, topK: top ?? 5, crops: crops ?? 1 };

@@ -30,7 +30,7 @@ export function addSimilar(program: Command, setCode: (code: number) => void): v
 }
 
 async function run(model: string, args: string[], { top, json = false, ...rest }: Flags): Promise<number> {
-  const images = new Pictures(args);
+  using images = new Pictures(args);
   using interrupt = new Interrupt();
   const { signal } = interrupt;
   for (const found of await similar({ ...rest, model, images, topK: top ?? 6, notices: true, signal })) {
