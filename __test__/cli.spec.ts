@@ -117,7 +117,7 @@ test.serial('a training prints events as NDJSON, then is measured', async (t) =>
   t.is(evaluated.code, 0);
   t.like(JSON.parse(evaluated.stdout), { type: 'evaluation', samples: 200, crops: 1 });
   const text = await cli(['eval', newest(join(cwd, 'run')), '--crops', '10', '--limit', '50'], cwd).ended;
-  t.regex(text.stdout, /error +\d+\.\d % \+- \d+\.\d %/);
+  t.regex(text.stdout, /error +\d+\.\d % \(\d+\.\d to \d+\.\d %\)/);
 });
 
 test.serial(

@@ -22,7 +22,7 @@ async function guesses(model: string, photos: string): Promise<{ path: string; l
   await using loaded = await loadModel(model);
   const found: { path: string; label: string; top: Guess[] }[] = [];
   for await (const prediction of loaded.predictAll(await listPictures(join(photos, 'val')))) {
-    if ('error' in prediction) throw prediction.error;
+    if (prediction.error !== undefined) throw prediction.error;
     const path = String(prediction.image);
     found.push({ path, label: path.split('/').at(-2) ?? '', top: prediction.top });
   }
@@ -165,16 +165,22 @@ test('a network that was trained on other pictures of the same classes is measur
 
 test('what makes no sense is refused', async (t) => {
   const { first } = await pair();
-  await t.throwsAsync(evaluate({ model: [] }), { code: 'ERR_USAGE', message: /no model/ });
+  await t.throwsAsync(evaluate({ model: [] }), { code: 'ERR_USAGE', message: /evaluate\.model: must have at least 1/ });
   await t.throwsAsync(compare({ models: [first] as unknown as [string, string] }), {
     code: 'ERR_USAGE',
-    message: /two models/,
+    message: /compare\.models: must have at least 2/,
   });
   await t.throwsAsync(evaluate({ model: first, crops: 5 as 10 }), { code: 'ERR_USAGE', message: /crops/ });
   await t.throwsAsync(evaluate({ model: [first, first], crops: 5 as 10 }), { code: 'ERR_USAGE', message: /crops/ });
   await t.throwsAsync(evaluate({ model: first, split: 'test' as 'val' }), { code: 'ERR_USAGE', message: /split/ });
   await t.throwsAsync(evaluate({ model: [first, first], limit: 0 }), { code: 'ERR_USAGE', message: /limit/ });
   await t.throwsAsync(evaluate({ model: first, limit: 0 }), { code: 'ERR_USAGE', message: /limit/ });
+  for (const slip of [{ models: [first] }, { model: first, crop: 10 }]) {
+    await t.throwsAsync(evaluate(slip as unknown as { model: string }), {
+      code: 'ERR_USAGE',
+      message: /evaluate\.(model|crop):/,
+    });
+  }
   const stopped = AbortSignal.abort();
   await t.throwsAsync(evaluate({ model: first, signal: stopped }), { code: 'ERR_ABORTED' });
   await t.throwsAsync(compare({ models: [first, first], signal: stopped }), { code: 'ERR_ABORTED' });

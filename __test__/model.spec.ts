@@ -105,7 +105,7 @@ for (const crops of [1, 10] as const) {
     let errors = 0;
     let loss = 0;
     for await (const prediction of model.predictAll(await listPictures(join(photos, 'val')), { crops, topK: 3 })) {
-      if ('error' in prediction) throw prediction.error;
+      if (prediction.error !== undefined) throw prediction.error;
       const label = String(prediction.image).split('/').at(-2);
       if (prediction.top[0]?.label !== label) errors += 1;
       loss -= Math.log(prediction.top.find((guess) => guess.label === label)?.probability ?? 0);
@@ -129,7 +129,7 @@ test('many pictures come in their order, and one that cannot be used keeps none 
   const found: string[] = [];
   for await (const prediction of model.predictAll(images)) {
     t.true(prediction.image === images[found.length]);
-    if ('error' in prediction) {
+    if (prediction.error !== undefined) {
       t.is(prediction.error.code, 'ERR_DATA');
       found.push(prediction.error.message);
     } else {
@@ -312,6 +312,10 @@ test('a network is loaded from a run or a file, and what is neither is named', a
   copyFileSync(join(run, 'run.json'), join(empty, 'run.json'));
   await t.throwsAsync(loadModel(empty), { code: 'ERR_CHECKPOINT', message: /there is no checkpoint/ });
   await t.throwsAsync(loadModel(run, { devices: ['cuda:9'] }), { code: 'ERR_DEVICE' });
+  await t.throwsAsync(loadModel(run, { device: 'cpu' } as object), {
+    code: 'ERR_USAGE',
+    message: 'model.device: no such field',
+  });
   await t.throwsAsync(loadModel(run, { batch: 0 }), { code: 'ERR_USAGE', message: /batch/ });
   await t.throwsAsync(loadModel(run, { threads: 0 }), { code: 'ERR_USAGE', message: /threads/ });
   await t.throwsAsync(loadModel(run, { precision: 'bf16', devices: ['cpu'] }), { code: 'ERR_USAGE', message: /fp32/ });

@@ -58,7 +58,7 @@ test.serial('the nearest training images are those of the least distance of the 
     });
     distances.sort((a, b) => a.distance - b.distance);
     const result = found[index];
-    if (result === undefined || 'error' in result) throw new Error('not found');
+    if (result === undefined || result.error !== undefined) throw new Error('not found');
     t.true(result.image === query);
     t.deepEqual(
       result.similar.map(({ path }) => path),
@@ -77,14 +77,14 @@ test.serial('a training image is nearest to itself; pictures that cannot be used
   const found = await similar({ model: run, images: [own, Buffer.from('no picture'), join(photos, 'none.png'), own] });
   for (const index of [0, 3]) {
     const result = found[index];
-    if (result === undefined || 'error' in result) throw new Error('not found');
+    if (result === undefined || result.error !== undefined) throw new Error('not found');
     t.is(result.similar.length, 6);
     t.is(result.similar[0]?.path, own);
     t.true((result.similar[0]?.distance ?? 1) < 1e-4);
   }
   for (const index of [1, 2]) {
     const result = found[index];
-    t.true(result !== undefined && 'error' in result && result.error.code === 'ERR_DATA');
+    t.true(result?.error?.code === 'ERR_DATA');
   }
 });
 
@@ -121,7 +121,7 @@ test.serial(
     writeFileSync(file, bytes);
     const zeros = await similar({ model: run, images, topK: 3 });
     const result = zeros[0];
-    if (result === undefined || 'error' in result) throw new Error('not found');
+    if (result === undefined || result.error !== undefined) throw new Error('not found');
     t.is(new Set(result.similar.map(({ distance }) => distance)).size, 1);
     // Other weights have another key: the older file goes.
     await similar({
@@ -174,7 +174,7 @@ test.serial('other data, another layer, and what makes no sense', async (t) => {
     'val/blue': 1,
   });
   const [found] = await similar({ model: run, images, data: other, layer: 'fc2', topK: 50 });
-  if (found === undefined || 'error' in found) throw new Error('not found');
+  if (found === undefined || found.error !== undefined) throw new Error('not found');
   t.is(found.similar.length, 9);
   t.true(found.similar.every(({ path }) => path.startsWith(other)));
   await t.throwsAsync(similar({ model: run, images, layer: 'fc22' }), {

@@ -1,5 +1,5 @@
 /** Several models on the same images of a data set. */
-import { check, measureSchema, seedSchema } from './config.js';
+import { check, seedSchema } from './config.js';
 import { checkClasses, type Dataset, openDataset } from './data.js';
 import { AlexnodeError, usage } from './errors.js';
 import { type Images, passOver } from './images.js';
@@ -46,7 +46,6 @@ export class Together implements AsyncDisposable {
    */
   static async open(paths: string[], options: MeasureOptions): Promise<Together> {
     if (options.signal?.aborted === true) throw stopped();
-    check(measureSchema, options, 'options');
     const together = new Together([], new Map());
     try {
       for (const path of paths) {

@@ -35,7 +35,7 @@ async function run(path: string, args: string[], { top, crops, json = false, ...
   const options = { signal: interrupt.signal, topK: top ?? 5, crops: crops ?? 1 };
   for await (const prediction of model.predictAll(pictures, options)) {
     const name = pictures.name(prediction.image);
-    if ('error' in prediction) {
+    if (prediction.error !== undefined) {
       const { code, message } = prediction.error;
       pictures.fail(prediction.error);
       if (json) printJson({ path: name, error: { code, message } });
