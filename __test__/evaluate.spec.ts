@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import test from 'ava';
 
-import { compare, evaluate, type Guess, listPictures, loadModel } from '../lib/index.js';
+import { compare, evaluate, type Guess, listPictures, loadModel, train } from '../lib/index.js';
 import { colourPhotos, colourRun } from './colours.js';
-import { temporary } from './helpers.js';
+import { drain, photos, temporary, tinyNetwork } from './helpers.js';
 
 let trained: Promise<{ photos: string; first: string; second: string }> | undefined;
 /** Two networks that know the same classes, trained on the same pictures: the second one less. */
@@ -141,6 +141,28 @@ test('classes that are not those of the training are refused, with the differenc
   await t.throwsAsync(evaluate({ model: [first, run] }), {
     code: 'ERR_DATA',
     message: `${join(run, 'checkpoints', 'best.safetensors')}: the data has other classes than it was trained on (missing: grey; new: green)`,
+  });
+});
+
+test('classes in another order are refused', async (t) => {
+  const out = join(temporary(), 'run');
+  await using training = await train({
+    network: tinyNetwork,
+    recipe: { batch: 8, epochs: 1 },
+    limit: 16,
+    steps: 1,
+    out,
+  });
+  await drain(training);
+  // A folder has them by name; the generated data begins with disc, ring, square.
+  const splits = training.data.classes.flatMap((name) => [
+    [`train/${name}`, 2],
+    [`val/${name}`, 1],
+  ]);
+  const folder = photos(temporary(), Object.fromEntries(splits) as Record<string, number>);
+  await t.throwsAsync(evaluate({ model: out, data: folder }), {
+    code: 'ERR_DATA',
+    message: /in another order than it was trained on: class 0 was disc, and is checker$/,
   });
 });
 

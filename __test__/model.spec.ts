@@ -240,6 +240,21 @@ test('two networks live in one process and answer at the same time', async (t) =
   t.deepEqual(await first.predict(image), a);
 });
 
+test('on two devices it says the same', async (t) => {
+  const { run } = await colours();
+  await using one = await loadModel(run);
+  await using two = await loadModel(run, { devices: ['cpu', 'cpu'] });
+  t.deepEqual(two.devices, ['cpu', 'cpu']);
+  for (const [mark, colour] of ['red', 'green', 'blue'].entries()) {
+    const image = colourPixels(colour, 300 + mark);
+    t.true(same(await two.predict(image, { crops: 10 }), await one.predict(image, { crops: 10 })));
+    const rows: Float32Array[] = [];
+    for (const model of [one, two]) for await (const row of model.features([image], { layer: 'conv1' })) rows.push(row);
+    t.is(rows[0]?.length, 8 * 7 * 7);
+    t.true(rows[0]?.every((value, index) => Math.abs(value - (rows[1]?.[index] ?? 0)) < 1e-4));
+  }
+});
+
 test('a worker thread owns a network of its own', async (t) => {
   const { run } = await colours();
   const image = colourPixels('green', 77);
@@ -277,6 +292,7 @@ test('disposing ends what is under way, and what comes later is refused', async 
   await turn();
   await model.dispose();
   await model.dispose();
+  t.is((await outcomes).at(-1)?.status, 'rejected');
   for (const outcome of await outcomes) {
     if (outcome.status === 'fulfilled') t.is(outcome.value.length, 3);
     else

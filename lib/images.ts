@@ -19,7 +19,10 @@ export interface Pixels {
   height: number;
 }
 
-/** A picture: the path of a file, the bytes of one (JPEG, PNG, WebP, GIF, BMP; the content decides, not the name), or pixels. */
+/**
+ * A picture: the path of a file, the bytes of one (JPEG, PNG, WebP, GIF, BMP; the content decides, not the name), or pixels. Bytes and pixels are not to be
+ * changed before the answer is there.
+ */
 export type ImageInput = string | Uint8Array | Pixels;
 
 const INNER = Symbol('native images');
