@@ -5,6 +5,7 @@
 use super::{
     device,
     geometry::{Params, Plane, cut_patch, fit},
+    tiles::Tiles,
 };
 use crate::tile::{MAX_BLOCK, MAX_COLUMNS, MAX_ROWS, Sweep, Tile, copy, pack, pack_columns};
 use alexnode_core::{
@@ -19,36 +20,36 @@ const PATCH: usize = 64 * 1024;
 const PANEL: usize = 16 * 1024;
 
 /// What sums begin with where there is no bias.
-const ZEROS: [f32; MAX_COLUMNS] = [0.0; MAX_COLUMNS];
+pub(super) const ZEROS: [f32; MAX_COLUMNS] = [0.0; MAX_COLUMNS];
 
 /// Windows over a source, and where their results go. All of one group.
 #[derive(Clone, Copy, Debug)]
-struct Pass {
-    batch: usize,
-    groups: usize,
-    source: Plane,
-    target: Plane,
+pub(super) struct Pass {
+    pub(super) batch: usize,
+    pub(super) groups: usize,
+    pub(super) source: Plane,
+    pub(super) target: Plane,
     /// Rows and columns of a window.
     window: (usize, usize),
     /// Source pixels from one window to the next.
     step: usize,
     /// The source pixel of the first window's corner.
-    corner: (isize, isize),
+    pub(super) corner: (isize, isize),
     /// Windows along each axis.
-    count: (usize, usize),
+    pub(super) count: (usize, usize),
     /// The target pixel of the first window.
     first: (usize, usize),
     /// Target pixels from one window to the next.
     every: usize,
-    tile: Tile,
+    pub(super) tile: Tile,
 }
 
 /// What is done to the sums at the end.
 #[derive(Clone, Copy)]
-struct Finish<'a> {
+pub(super) struct Finish<'a> {
     /// One per output channel of all groups.
-    bias: Option<&'a [f32]>,
-    relu: bool,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) relu: bool,
 }
 
 impl Pass {
@@ -92,7 +93,7 @@ impl Pass {
         }
     }
 
-    fn panels(&self) -> usize {
+    pub(super) fn panels(&self) -> usize {
         self.target.c.div_ceil(self.tile.columns)
     }
     /// Inner steps of one row of a window.
@@ -120,6 +121,11 @@ impl Pass {
         let row = self.cols() * self.source.c;
         let overlap = self.window.0.saturating_sub(self.step) * row;
         fit(self.count.0, self.step * row, overlap, PATCH)
+    }
+    /// Elements of scratch.
+    fn scratch(&self, p: &Params, workers: usize) -> usize {
+        let direct = || self.packed() + workers * self.patch(self.rows());
+        Tiles::new(p, *self, workers).map_or_else(direct, |tiles| tiles.scratch(workers))
     }
     /// Runs the pass. `packed` are the weights; `patches` has room for one patch per worker.
     fn run(
@@ -267,13 +273,13 @@ fn pack_gradient(p: &Params, pass: &Pass, phase: (usize, usize), host: &dyn Host
 /// Bytes of scratch for forward.
 fn forward_scratch(p: &Params, workers: usize) -> usize {
     let pass = Pass::forward(p);
-    (pass.packed() + workers * pass.patch(pass.rows())) * 4
+    pass.scratch(p, workers) * 4
 }
 
 /// Bytes of scratch for the data gradient.
 fn data_gradient_scratch(p: &Params, workers: usize) -> usize {
     let sizes = phases(p).filter(|(_, pass)| pass.window.0 * pass.window.1 > 0);
-    sizes.map(|(_, pass)| pass.packed() + workers * pass.patch(pass.rows())).max().unwrap_or(0) * 4
+    sizes.map(|(_, pass)| pass.scratch(p, workers)).max().unwrap_or(0) * 4
 }
 
 /// The data gradient's phases, one for each place of dx modulo the stride.
@@ -304,9 +310,14 @@ impl Kernel for Conv2dForward {
         let (x, weights, bias) = (args.read::<f32>(0), args.read::<f32>(1), args.read::<f32>(2));
         let y = Shared::new(args.write::<f32>(3));
         let pass = Pass::forward(p);
-        let (packed, patches) = args.write::<f32>(4).split_at_mut(pass.packed());
+        let (finish, scratch) = (Finish { bias: Some(bias), relu: p.relu != 0 }, args.write::<f32>(4));
+        if let Some(tiles) = Tiles::new(p, pass, host.workers()) {
+            let (inputs, outputs) = (p.x().c, p.y().c);
+            let weight = |group, output, input, tap| ((group * outputs + output) * 9 + tap) * inputs + input;
+            return tiles.run(host, x, weights, weight, finish, &y, scratch);
+        }
+        let (packed, patches) = scratch.split_at_mut(pass.packed());
         pack_forward(p, &pass, host, weights, packed);
-        let finish = Finish { bias: Some(bias), relu: p.relu != 0 };
         pass.run(host, x, packed, finish, &y, &Shared::new(patches));
     }
     fn stages(p: &Params, target: &Target) -> Vec<Stage> {
@@ -334,9 +345,15 @@ impl Kernel for Conv2dDataGradient {
                 pass.clear(host, &dx);
                 continue;
             }
+            let finish = Finish { bias: None, relu: false };
+            if let Some(tiles) = Tiles::new(p, pass, host.workers()) {
+                let (inputs, outputs) = (p.x().c, p.y().c);
+                // The kernel turned round: inputs of the pass are outputs of the layer.
+                let weight = |group, input, output, tap| ((group * outputs + output) * 9 + 8 - tap) * inputs + input;
+                return tiles.run(host, dy, weights, weight, finish, &dx, scratch);
+            }
             let (packed, patches) = scratch.split_at_mut(pass.packed());
             pack_gradient(p, &pass, phase, host, weights, packed);
-            let finish = Finish { bias: None, relu: false };
             pass.run(host, dy, packed, finish, &dx, &Shared::new(patches));
         }
     }

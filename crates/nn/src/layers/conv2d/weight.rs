@@ -6,6 +6,7 @@
 use super::{
     device,
     geometry::{Params, cut_patch, fit},
+    tiles_weight::WeightTiles,
 };
 use crate::tile::{MAX_BLOCK, MAX_COLUMNS, Sweep, Tile, copy, pack};
 use alexnode_core::{
@@ -68,6 +69,9 @@ impl Plan {
 
 /// Bytes of scratch.
 fn scratch(p: &Params, workers: usize) -> usize {
+    if let Some(tiles) = WeightTiles::new(p, workers) {
+        return tiles.scratch(workers) * 4;
+    }
     let plan = Plan::new(p);
     (plan.chunks * plan.partial(p) + workers * plan.worker(p)) * 4
 }
@@ -88,7 +92,11 @@ impl Kernel for Conv2dWeightGradient {
     }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (x, dy) = (args.read::<f32>(0), args.read::<f32>(1));
-        let (dw, db) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));
+        let (dw, db) = (args.write::<f32>(2), args.write::<f32>(3));
+        if let Some(tiles) = WeightTiles::new(p, host.workers()) {
+            return tiles.run(host, x, dy, dw, db, args.write(4));
+        }
+        let (dw, db) = (Shared::new(dw), Shared::new(db));
         let plan = Plan::new(p);
         let (partials, space) = args.write::<f32>(4).split_at_mut(plan.chunks * plan.partial(p));
         let (size, space) = (plan.worker(p), Shared::new(space));
