@@ -3,9 +3,18 @@
 use super::{Ends, MAX_ROWS, Sweep};
 use crate::layers::relu::relu;
 
+/// What is done with vectors, whichever the processor has.
+pub trait Work {
+    /// Does it. To be inlined always: only then it uses the instructions of `V`.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `V`.
+    unsafe fn run<V: Vector>(self);
+}
+
 /// Some numbers that are computed at once.
 pub trait Vector: Copy {
-    /// How many.
+    /// How many: 8 or 16.
     const LANES: usize;
     /// # Safety
     /// The elements are readable; the processor has the instructions.
@@ -23,6 +32,21 @@ pub trait Vector: Copy {
     /// # Safety
     /// The processor has the instructions.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    /// `self + other`.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self - other`.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn sub(self, other: Self) -> Self;
+    /// `self other`.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn mul(self, other: Self) -> Self;
     /// 0 for what is at most 0.
     ///
     /// # Safety
@@ -102,5 +126,20 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn relu(self) -> Self {
         Self(self.0.map(relu))
+    }
+    #[inline(always)]
+    unsafe fn add(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(x, y)| *x += y);
+        self
+    }
+    #[inline(always)]
+    unsafe fn sub(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(x, y)| *x -= y);
+        self
+    }
+    #[inline(always)]
+    unsafe fn mul(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(x, y)| *x *= y);
+        self
     }
 }

@@ -17,6 +17,7 @@ mod pack;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use block::{Vector, Work};
 pub use pack::{copy, pack, pack_columns, prefetch};
 
 /// The most rows and elements that any tile has.
@@ -168,6 +169,15 @@ impl Tile {
         // instructions the processor has.
         unsafe { (self.body)(sweep, &rows, b.as_ptr(), sums, ends) };
     }
+}
+
+/// Does `work` with the vectors of this processor.
+#[inline]
+pub fn with_vectors(work: impl Work) {
+    #[cfg(target_arch = "x86_64")]
+    let Some(work) = x86::with_vectors(work) else { return };
+    // SAFETY: every processor has the instructions.
+    unsafe { work.run::<block::Portable>() };
 }
 
 /// The tiles of this processor.

@@ -1,6 +1,9 @@
 //! The vectors of AVX2 and AVX-512.
 
-use super::{Ends, MAX_ROWS, Sweep, Tile, block, block::Vector};
+use super::{
+    Ends, MAX_ROWS, Sweep, Tile, block,
+    block::{Vector, Work},
+};
 use std::arch::x86_64::*;
 
 #[derive(Clone, Copy)]
@@ -32,6 +35,21 @@ impl Vector for Avx2 {
     unsafe fn relu(self) -> Self {
         // SAFETY: the caller's promise.
         unsafe { Self(_mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(self.0, _mm256_setzero_ps()), self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_add_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_sub_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_mul_ps(self.0, other.0) })
     }
 }
 
@@ -65,6 +83,21 @@ impl Vector for Avx512 {
         // SAFETY: the caller's promise. What is not "at most 0" keeps its place, a NaN, too.
         unsafe { Self(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLE_UQ>(self.0, _mm512_setzero_ps()), self.0)) }
     }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_add_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_sub_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_mul_ps(self.0, other.0) })
+    }
 }
 
 /// # Safety
@@ -93,6 +126,37 @@ unsafe fn avx512<const ROWS: usize, const VECTORS: usize>(
 ) {
     // SAFETY: the caller's promises.
     unsafe { block::accumulate::<Avx512, ROWS, VECTORS>(sweep, a, b, c, ends) };
+}
+
+/// # Safety
+/// The processor has AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn work_avx2<W: Work>(work: W) {
+    // SAFETY: the caller's promise.
+    unsafe { work.run::<Avx2>() };
+}
+
+/// # Safety
+/// The processor has AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn work_avx512<W: Work>(work: W) {
+    // SAFETY: the caller's promise.
+    unsafe { work.run::<Avx512>() };
+}
+
+/// Does `work` with the widest vectors that the processor has; gives it back where it has none of these.
+#[inline]
+pub fn with_vectors<W: Work>(work: W) -> Option<W> {
+    if std::is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has the instructions.
+        unsafe { work_avx512(work) };
+    } else if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+        // SAFETY: as above.
+        unsafe { work_avx2(work) };
+    } else {
+        return Some(work);
+    }
+    None
 }
 
 /// Of the 16 registers 12 hold sums, two a row of b, one an element of a.

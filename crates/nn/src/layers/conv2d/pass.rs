@@ -30,7 +30,7 @@ pub(super) struct Pass {
     pub(super) source: Plane,
     pub(super) target: Plane,
     /// Rows and columns of a window.
-    window: (usize, usize),
+    pub(super) window: (usize, usize),
     /// Source pixels from one window to the next.
     step: usize,
     /// The source pixel of the first window's corner.
@@ -312,8 +312,8 @@ impl Kernel for Conv2dForward {
         let pass = Pass::forward(p);
         let (finish, scratch) = (Finish { bias: Some(bias), relu: p.relu != 0 }, args.write::<f32>(4));
         if let Some(tiles) = Tiles::new(p, pass, host.workers()) {
-            let (inputs, outputs) = (p.x().c, p.y().c);
-            let weight = |group, output, input, tap| ((group * outputs + output) * 9 + tap) * inputs + input;
+            let (inputs, outputs, taps) = (p.x().c, p.y().c, (p.kernel * p.kernel) as usize);
+            let weight = |group, output, input, tap| ((group * outputs + output) * taps + tap) * inputs + input;
             return tiles.run(host, x, weights, weight, finish, &y, scratch);
         }
         let (packed, patches) = scratch.split_at_mut(pass.packed());
@@ -347,9 +347,10 @@ impl Kernel for Conv2dDataGradient {
             }
             let finish = Finish { bias: None, relu: false };
             if let Some(tiles) = Tiles::new(p, pass, host.workers()) {
-                let (inputs, outputs) = (p.x().c, p.y().c);
+                let (inputs, outputs, last) = (p.x().c, p.y().c, (p.kernel * p.kernel - 1) as usize);
                 // The kernel turned round: inputs of the pass are outputs of the layer.
-                let weight = |group, input, output, tap| ((group * outputs + output) * 9 + 8 - tap) * inputs + input;
+                let weight =
+                    |group, input, output, tap| ((group * outputs + output) * (last + 1) + last - tap) * inputs + input;
                 return tiles.run(host, dy, weights, weight, finish, &dx, scratch);
             }
             let (packed, patches) = scratch.split_at_mut(pass.packed());

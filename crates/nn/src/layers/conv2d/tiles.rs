@@ -1,24 +1,28 @@
-//! Forward and data gradient of 3 x 3 kernels by minimal filtering (`minimal`): a task transforms some rows of tiles, multiplies them with the transformed weights, one
+//! Forward and data gradient of 3 x 3 and 5 x 5 kernels by minimal filtering (`minimal`): a task transforms some rows of tiles, multiplies them with the transformed weights, one
 //! product of matrices for each of the 36 points, and transforms the results back, one panel of output channels after the other.
 
 use super::{
     geometry::{Params, Plane},
-    minimal::{INPUTS, LANES, OUTPUTS, POINTS, Wide, both, filter, input, output},
+    minimal::{Channels, Filter3, Filter5, INPUTS, Input, LANES, Output2, Output4, POINTS, Wide, both},
     pass::{Finish, Pass, ZEROS},
 };
-use crate::tile::{MAX_ROWS, Sweep};
+use crate::tile::{MAX_ROWS, Sweep, Vector, Work, with_vectors};
 use alexnode_core::host::{Host, Shared};
-use multiversion::multiversion;
 
-/// Elements of a task's transformed inputs: 4 MiB. Fewer would stay in the second-level cache, but then all weights come from beyond it too often.
-const TRANSFORMED: usize = 1 << 20;
+/// Elements of a task's transformed inputs and products: 1 MiB, half of the second-level cache of a large core.
+const TRANSFORMED: usize = 1 << 18;
+
+/// The most outputs of a tile.
+pub const OUTPUTS: usize = 16;
 
 /// Tiles of all images, row after row of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
     /// Rows and columns of tiles of an image.
     pub tiles: (usize, usize),
-    /// Rows and columns of what they are made of: outputs.
+    /// Outputs of a tile along an axis.
+    pub edge: usize,
+    /// Rows and columns of outputs.
     count: (usize, usize),
     /// The first input of the first tile.
     corner: (isize, isize),
@@ -28,33 +32,47 @@ pub struct Grid {
 const OUTSIDE: usize = usize::MAX;
 
 impl Grid {
-    pub fn new(count: (usize, usize), corner: (isize, isize)) -> Self {
-        Self { tiles: (count.0.div_ceil(OUTPUTS), count.1.div_ceil(OUTPUTS)), count, corner }
+    /// `None` where minimal filtering would not save half of the products, or sums are short. The same on one slot as on two, where only the number of outputs differs.
+    pub fn new(p: &Params, inner: usize, count: (usize, usize), corner: (isize, isize)) -> Option<Self> {
+        let kernel = p.kernel as usize;
+        if !matches!(kernel, 3 | 5) || p.stride != 1 || inner < LANES {
+            return None;
+        }
+        let edge = INPUTS + 1 - kernel;
+        let tiles = (count.0.div_ceil(edge), count.1.div_ceil(edge));
+        let saves = kernel * kernel * count.0 * count.1 >= 2 * POINTS * tiles.0 * tiles.1;
+        saves.then_some(Self { tiles, edge, count, corner })
     }
     /// Where the inputs of tile `column` in row `row` of all rows of tiles begin.
     pub fn inputs(&self, plane: &Plane, row: usize, column: usize) -> [usize; POINTS] {
-        let (image, top) = (row / self.tiles.0, row % self.tiles.0 * OUTPUTS);
-        std::array::from_fn(|i| {
-            let y = (top + i / INPUTS) as isize + self.corner.0;
-            let x = (column * OUTPUTS + i % INPUTS) as isize + self.corner.1;
-            let inside = (0..plane.h as isize).contains(&y) && (0..plane.w as isize).contains(&x);
-            if inside { ((image * plane.h + y as usize) * plane.w + x as usize) * plane.ld } else { OUTSIDE }
-        })
+        let top = (row % self.tiles.0 * self.edge) as isize + self.corner.0;
+        let left = (column * self.edge) as isize + self.corner.1;
+        let image = row / self.tiles.0 * plane.h;
+        let mut places = [OUTSIDE; POINTS];
+        for (places, y) in places.chunks_exact_mut(INPUTS).zip(top..) {
+            if !(0..plane.h as isize).contains(&y) {
+                continue;
+            }
+            let row = (image + y as usize) * plane.w;
+            for (place, x) in places.iter_mut().zip(left..) {
+                if (0..plane.w as isize).contains(&x) {
+                    *place = (row + x as usize) * plane.ld;
+                }
+            }
+        }
+        places
     }
-    /// Likewise its outputs.
-    pub fn outputs(&self, plane: &Plane, row: usize, column: usize) -> [usize; OUTPUTS * OUTPUTS] {
-        let (image, top) = (row / self.tiles.0, row % self.tiles.0 * OUTPUTS);
-        std::array::from_fn(|i| {
-            let (y, x) = (top + i / OUTPUTS, column * OUTPUTS + i % OUTPUTS);
-            let inside = y < self.count.0 && x < self.count.1;
-            if inside { ((image * plane.h + y) * plane.w + x) * plane.ld } else { OUTSIDE }
-        })
-    }
-    /// Rows of tiles that a task takes, where each tile has `elements`: so many that they reach `most`, but at least two tasks for every worker.
-    pub fn rows(&self, batch: usize, groups: usize, elements: usize, most: usize, workers: usize) -> usize {
-        let all = batch * self.tiles.0;
-        let fit = most / (self.tiles.1 * elements).max(1);
-        fit.min((all * groups).div_ceil(2 * workers)).clamp(1, all)
+    /// Likewise its outputs, row after row.
+    pub fn outputs(&self, plane: &Plane, row: usize, column: usize) -> [usize; OUTPUTS] {
+        let (top, left) = (row % self.tiles.0 * self.edge, column * self.edge);
+        let image = row / self.tiles.0 * plane.h;
+        let mut places = [OUTSIDE; OUTPUTS];
+        for (places, y) in places.chunks_exact_mut(self.edge).zip(top..self.count.0) {
+            for (place, x) in places.iter_mut().zip(left..self.count.1) {
+                *place = ((image + y) * plane.w + x) * plane.ld;
+            }
+        }
+        places
     }
 }
 
@@ -63,34 +81,55 @@ pub fn apart(elements: usize) -> usize {
     elements.next_multiple_of(1024) + LANES
 }
 
-/// Whether minimal filtering pays: at least two thirds of what tiles compute is asked for, and sums are long. The same on one slot as on two, where only the number of
-/// outputs differs.
-pub fn suits(p: &Params, count: (usize, usize), inner: usize) -> bool {
-    let tiles = count.0.div_ceil(OUTPUTS) * count.1.div_ceil(OUTPUTS);
-    p.kernel == 3 && p.stride == 1 && inner >= LANES && count.0 * count.1 >= 8 * tiles
-}
-
-/// `count` channels of a pixel, at most [`LANES`].
+/// `count` channels of a pixel.
+///
+/// # Safety
+/// The processor has the instructions of `V`.
 #[inline(always)]
-pub fn pixel(image: &[f32], at: usize, channel: usize, count: usize) -> Wide {
-    if at == OUTSIDE {
-        return Wide::ZERO;
-    }
-    Wide::load(&image[at + channel..][..count])
+pub unsafe fn pixel<V: Vector>(image: &[f32], at: usize, channel: usize, count: usize) -> Wide<V> {
+    // SAFETY: the caller's promise.
+    unsafe { if at == OUTSIDE || count == 0 { Wide::zero() } else { Wide::load(&image[at + channel..][..count]) } }
 }
 
 /// Transforms `channels` channels of a tile's inputs to `to`, where each point is `step` elements after the last.
-#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-pub fn transform_inputs(image: &[f32], places: &[usize; POINTS], channels: usize, to: &mut [f32], step: usize) {
-    let mut half = [[Wide::ZERO; INPUTS]; INPUTS];
-    for channel in (0..channels).step_by(LANES) {
-        let count = LANES.min(channels - channel);
-        both(
-            input,
-            &mut half,
-            |i, j| pixel(image, places[i * INPUTS + j], channel, count),
-            |i, j, value| value.store(&mut to[(i * INPUTS + j) * step + channel..][..count]),
-        );
+pub struct TransformInputs<'a> {
+    pub image: &'a [f32],
+    pub places: &'a [usize; POINTS],
+    pub channels: usize,
+    pub to: &'a mut [f32],
+    pub step: usize,
+}
+
+impl Work for TransformInputs<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let all = self.channels;
+        let mut part = Strip { work: self, channel: 0, count: 0 };
+        for channel in (0..all).step_by(V::LANES) {
+            (part.channel, part.count) = (channel, V::LANES.min(all - channel));
+            // SAFETY: the caller's promise.
+            unsafe { both::<Input, V, _, _>(&mut part) };
+        }
+    }
+}
+
+/// `count` channels from `channel` on of all that are to be transformed.
+pub struct Strip<W> {
+    pub work: W,
+    pub channel: usize,
+    pub count: usize,
+}
+
+impl<V: Vector> Channels<V> for Strip<TransformInputs<'_>> {
+    #[inline(always)]
+    unsafe fn load(&self, row: usize, column: usize) -> Wide<V> {
+        // SAFETY: the caller's promise.
+        unsafe { pixel(self.work.image, self.work.places[row * INPUTS + column], self.channel, self.count) }
+    }
+    #[inline(always)]
+    fn store(&mut self, row: usize, column: usize, value: Wide<V>) {
+        let at = (row * INPUTS + column) * self.work.step + self.channel;
+        value.store(&mut self.work.to[at..][..self.count]);
     }
 }
 
@@ -105,11 +144,12 @@ pub struct Tiles {
 impl Tiles {
     /// `None` where the direct way is better.
     pub fn new(p: &Params, pass: Pass, workers: usize) -> Option<Self> {
-        if !suits(p, pass.count, pass.source.c) {
-            return None;
-        }
-        let grid = Grid::new(pass.count, pass.corner);
-        let rows = grid.rows(pass.batch, pass.groups, POINTS * pass.source.c, TRANSFORMED, workers);
+        let grid = Grid::new(p, pass.source.c, pass.count, pass.corner)?;
+        // Many weights are to be read for many tiles at a time. At least two tasks for every worker; no sum changes by it.
+        let weights = POINTS * pass.source.c * pass.panels() * pass.tile.columns;
+        let each = grid.tiles.1 * POINTS * (pass.source.c + pass.tile.columns);
+        let all = pass.batch * grid.tiles.0;
+        let rows = (TRANSFORMED.max(weights / 4) / each).min((all * pass.groups).div_ceil(2 * workers)).clamp(1, all);
         Some(Self { pass, grid, rows })
     }
     /// Elements of all transformed weights: `[group][panel][point][input][output]`.
@@ -163,7 +203,7 @@ impl Tiles {
             for tile in 0..tiles {
                 let places = self.grid.inputs(&pass.source, at(tile).0, at(tile).1);
                 let to = &mut inputs[tile * channels..];
-                transform_inputs(image, &places, channels, to, apart(tiles * channels));
+                with_vectors(TransformInputs { image, places: &places, channels, to, step: apart(tiles * channels) });
             }
             for panel in 0..pass.panels() {
                 let packed = &packed[(group * pass.panels() + panel) * self.panel()..][..self.panel()];
@@ -178,9 +218,16 @@ impl Tiles {
                         // SAFETY: these outputs of this group's panel belong to this task.
                         place => Some(unsafe { target.range(place + channel, width) }),
                     });
-                    let (columns, bias) = (pass.tile.columns, finish.bias.map(|bias| &bias[channel..channel + width]));
-                    let products = &products[tile * columns..];
-                    transform_outputs(products, apart(tiles * columns), bias, finish.relu, width, &mut outputs);
+                    let columns = pass.tile.columns;
+                    with_vectors(TransformOutputs {
+                        products: &products[tile * columns..],
+                        step: apart(tiles * columns),
+                        bias: finish.bias.map(|bias| &bias[channel..channel + width]),
+                        relu: finish.relu,
+                        width,
+                        edge: self.grid.edge,
+                        outputs: &mut outputs,
+                    });
                 }
             }
         });
@@ -214,58 +261,111 @@ impl Tiles {
         packed: &mut [f32],
     ) {
         let (pass, columns) = (&self.pass, self.pass.tile.columns);
-        let (inner, outputs) = (pass.source.c, pass.target.c);
+        let (inner, outputs, taps) = (pass.source.c, pass.target.c, pass.window.0 * pass.window.1);
         alexnode_core::host::parallel_chunks(host, packed, self.panel(), |i, panel| {
             let (group, from) = (i / pass.panels(), i % pass.panels() * columns);
             for step in 0..inner {
                 for lanes in (0..columns).step_by(LANES) {
-                    let mut filters = [[Wide::ZERO; 3]; 3];
-                    for (tap, filters) in filters.as_flattened_mut().iter_mut().enumerate() {
-                        for (output, value) in (from + lanes..outputs).zip(&mut filters.0) {
+                    let mut filters = [[0.0; LANES]; 25];
+                    for (tap, filters) in filters[..taps].iter_mut().enumerate() {
+                        for (output, value) in (from + lanes..outputs).zip(filters) {
                             *value = weights[weight(group, output, step, tap)];
                         }
                     }
-                    transform_filters(&filters, &mut panel[step * columns + lanes..], apart(inner * columns));
+                    let (to, step) = (&mut panel[step * columns + lanes..], apart(inner * columns));
+                    with_vectors(TransformFilters { filters: &filters[..taps], to, step });
                 }
             }
         });
     }
 }
 
-#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-fn transform_filters(filters: &[[Wide; 3]; 3], to: &mut [f32], step: usize) {
-    let store = |i, j, value: Wide| value.store(&mut to[(i * INPUTS + j) * step..][..LANES]);
-    both(filter, &mut [[Wide::ZERO; 3]; INPUTS], |i, j| filters[i][j], store);
+/// Transforms kernels of 3 x 3 or 5 x 5 to `to`, where each point is `step` elements after the last.
+struct TransformFilters<'a> {
+    filters: &'a [[f32; LANES]],
+    to: &'a mut [f32],
+    step: usize,
 }
 
-/// Transforms the products of a tile, where each point is `step` elements after the last, to `width` channels of its outputs.
-#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-fn transform_outputs(
-    products: &[f32],
+impl Work for TransformFilters<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let edge = if self.filters.len() == 9 { 3 } else { 5 };
+        let mut part = Strip { work: self, channel: 0, count: edge };
+        for lane in (0..LANES).step_by(V::LANES) {
+            part.channel = lane;
+            // SAFETY: the caller's promise.
+            unsafe {
+                match edge {
+                    3 => both::<Filter3, V, _, _>(&mut part),
+                    _ => both::<Filter5, V, _, _>(&mut part),
+                }
+            }
+        }
+    }
+}
+
+/// `count` is the edge of a kernel.
+impl<V: Vector> Channels<V> for Strip<TransformFilters<'_>> {
+    #[inline(always)]
+    unsafe fn load(&self, row: usize, column: usize) -> Wide<V> {
+        // SAFETY: the caller's promise.
+        unsafe { Wide::load(&self.work.filters[row * self.count + column][self.channel..]) }
+    }
+    #[inline(always)]
+    fn store(&mut self, row: usize, column: usize, value: Wide<V>) {
+        let at = (row * INPUTS + column) * self.work.step + self.channel;
+        value.store(&mut self.work.to[at..][..V::LANES]);
+    }
+}
+
+/// Transforms the products of a tile, where each point is `step` elements after the last, to `width` channels of its `edge x edge` outputs.
+struct TransformOutputs<'a, 'b> {
+    products: &'a [f32],
     step: usize,
-    bias: Option<&[f32]>,
+    bias: Option<&'a [f32]>,
     relu: bool,
     width: usize,
-    outputs: &mut [Option<&mut [f32]>; OUTPUTS * OUTPUTS],
-) {
-    let mut half = [[Wide::ZERO; INPUTS]; OUTPUTS];
-    for channel in (0..width).step_by(LANES) {
-        let count = LANES.min(width - channel);
-        let bias = match bias {
-            Some(bias) => Wide::load(&bias[channel..channel + count]),
-            None => Wide::ZERO,
-        };
-        both(
-            output,
-            &mut half,
-            |i, j| Wide::load(&products[(i * INPUTS + j) * step + channel..][..LANES]),
-            |i, j, value| {
-                if let Some(output) = &mut outputs[i * OUTPUTS + j] {
-                    let value = value + bias;
-                    let value = if relu { value.relu() } else { value };
-                    value.store(&mut output[channel..channel + count]);
+    edge: usize,
+    outputs: &'a mut [Option<&'b mut [f32]>; OUTPUTS],
+}
+
+impl Work for TransformOutputs<'_, '_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let (edge, width) = (self.edge, self.width);
+        let mut part = Strip { work: self, channel: 0, count: 0 };
+        for channel in (0..width).step_by(V::LANES) {
+            (part.channel, part.count) = (channel, V::LANES.min(width - channel));
+            // SAFETY: the caller's promise.
+            unsafe {
+                match edge {
+                    4 => both::<Output4, V, _, _>(&mut part),
+                    _ => both::<Output2, V, _, _>(&mut part),
                 }
-            },
-        );
+            }
+        }
+    }
+}
+
+impl<V: Vector> Channels<V> for Strip<TransformOutputs<'_, '_>> {
+    #[inline(always)]
+    unsafe fn load(&self, row: usize, column: usize) -> Wide<V> {
+        let at = (row * INPUTS + column) * self.work.step + self.channel;
+        // SAFETY: the caller's promise.
+        unsafe { Wide::load(&self.work.products[at..][..V::LANES]) }
+    }
+    #[inline(always)]
+    fn store(&mut self, row: usize, column: usize, mut value: Wide<V>) {
+        let channels = self.channel..self.channel + self.count;
+        let Some(output) = &mut self.work.outputs[row * self.work.edge + column] else { return };
+        if let Some(bias) = self.work.bias {
+            // SAFETY: there is a value, so the processor has the instructions.
+            value = value + unsafe { Wide::load(&bias[channels.clone()]) };
+        }
+        if self.work.relu {
+            value = value.relu();
+        }
+        value.store(&mut output[channels]);
     }
 }

@@ -1,15 +1,16 @@
-//! Weight gradient of 3 x 3 kernels by minimal filtering: the transposed of `tiles`. Inputs and y's gradient are transformed, some rows of tiles at a time; for each of the
+//! Weight gradient of 3 x 3 and 5 x 5 kernels by minimal filtering: the transposed of `tiles`. Inputs and y's gradient are transformed, some rows of tiles at a time; for each of the
 //! 36 points their product, summed over all tiles in order, is the gradient by a transformed weight. Tasks share the weights, not the tiles, so the order does not
 //! depend on the number of workers, and no sums are added up afterwards.
 
 use super::{
     geometry::Params,
-    minimal::{INPUTS, LANES, OUTPUTS, POINTS, Wide, both, filter_gradient, output_gradient},
-    tiles::{Grid, apart, pixel, suits, transform_inputs},
+    minimal::{
+        Channels, Filter3Gradient, Filter5Gradient, INPUTS, LANES, Output2Gradient, Output4Gradient, POINTS, Wide, both,
+    },
+    tiles::{Grid, Strip, TransformInputs, apart, pixel},
 };
-use crate::tile::{MAX_ROWS, Sweep, Tile};
+use crate::tile::{MAX_ROWS, Sweep, Tile, Vector, Work, with_vectors};
 use alexnode_core::host::{Host, Shared};
-use multiversion::multiversion;
 use std::ops::Range;
 
 /// Elements of the transformed inputs and gradients that a task multiplies at a time: 2 MiB. With fewer the sums of all points are visited too often, more would leave the second-level cache.
@@ -55,11 +56,9 @@ impl WeightTiles {
     /// `None` where the direct way is better.
     pub fn new(p: &Params, workers: usize) -> Option<Self> {
         let (x, y) = (p.x(), p.y());
-        if !suits(p, (y.h, y.w), x.c) {
-            return None;
-        }
         let corner = -(p.padding as isize);
-        let (grid, tile) = (Grid::new((y.h, y.w), (corner, corner)), Tile::new(x.c, y.c));
+        let grid = Grid::new(p, x.c, (y.h, y.w), (corner, corner))?;
+        let tile = Tile::new(x.c, y.c);
         let mut outputs = Split { units: y.c.div_ceil(tile.columns), parts: 1 };
         let mut inputs = Split { units: x.c.div_ceil(LANES), parts: 1 };
         // What is split is transformed by every task of the other's parts.
@@ -152,14 +151,17 @@ impl WeightTiles {
         for tile in 0..tiles {
             let (row, column) = (rows.start + tile / across, tile % across);
             let places = self.grid.inputs(&self.p.x(), row, column);
-            transform_inputs(x, &places, channels, &mut inputs[tile * channels..], apart(tiles * channels));
+            let (to, step) = (&mut inputs[tile * channels..], apart(tiles * channels));
+            with_vectors(TransformInputs { image: x, places: &places, channels, to, step });
             let places = self.grid.outputs(&self.p.y(), row, column);
             let panels = gradients.chunks_exact_mut(self.panel()).zip(biases.chunks_exact_mut(columns));
             for (panel, (to, bias)) in part.panels.clone().zip(panels) {
                 let from = panel * columns;
                 let bias = &mut bias[..columns.min(self.p.y().c - from)];
                 let to = &mut to[tile * columns..];
-                transform_gradients(&dy[from..], &places, columns, bias, to, apart(tiles * columns));
+                let step = apart(tiles * columns);
+                let (dy, places, edge) = (&dy[from..], &places[..self.grid.edge * self.grid.edge], self.grid.edge);
+                with_vectors(TransformGradients { dy, places, edge, columns, bias, to, step });
             }
         }
     }
@@ -191,19 +193,21 @@ impl WeightTiles {
     /// Transforms the sums back.
     fn finish(&self, part: &Part, sums: &[f32], dw: &Shared<'_, f32>) {
         let (columns, (panel, point)) = (self.tile.columns, self.sums());
-        let (all, outputs) = (self.p.x().c, self.p.y().c);
+        let (all, outputs, many) = (self.p.x().c, self.p.y().c, (self.p.kernel * self.p.kernel) as usize);
         for (i, sums) in part.panels.clone().zip(sums.chunks_exact(panel)) {
             for lanes in (i * columns..outputs.min((i + 1) * columns)).step_by(LANES) {
                 let count = LANES.min(outputs - lanes);
                 for (step, channel) in part.channels.clone().enumerate() {
-                    let mut taps = [[Wide::ZERO; 3]; 3];
-                    transform_sums(&sums[step * columns + lanes - i * columns..], point, &mut taps);
+                    let mut taps = [[0.0; LANES]; 25];
+                    let taps = &mut taps[..many];
+                    let sums = &sums[step * columns + lanes - i * columns..];
+                    with_vectors(TransformSums { sums, step: point, taps });
                     for output in 0..count {
-                        for (tap, values) in taps.as_flattened().iter().enumerate() {
-                            let at = ((part.group * outputs + lanes + output) * 9 + tap) * all + channel;
+                        for (tap, values) in taps.iter().enumerate() {
+                            let at = ((part.group * outputs + lanes + output) * many + tap) * all + channel;
                             // SAFETY: the weights between these outputs and inputs belong to this task.
                             let weight = unsafe { dw.range(at, 1) };
-                            weight[0] = values.0[output];
+                            weight[0] = values[output];
                         }
                     }
                 }
@@ -213,36 +217,90 @@ impl WeightTiles {
 }
 
 /// Transforms a tile's gradients of as many channels as `bias` has, which adds them up, to `columns` elements of `to`, zeros beyond; each point is `step` elements after the last.
-#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-fn transform_gradients(
-    dy: &[f32],
-    places: &[usize; OUTPUTS * OUTPUTS],
+struct TransformGradients<'a> {
+    dy: &'a [f32],
+    places: &'a [usize],
+    edge: usize,
     columns: usize,
-    bias: &mut [f32],
-    to: &mut [f32],
+    bias: &'a mut [f32],
+    to: &'a mut [f32],
     step: usize,
-) {
-    let mut half = [[Wide::ZERO; OUTPUTS]; INPUTS];
-    for channel in (0..columns).step_by(LANES) {
-        let count = LANES.min(bias.len().saturating_sub(channel));
-        let mut sum = Wide::ZERO;
-        for place in places {
-            sum = sum + pixel(dy, *place, channel, count);
+}
+
+impl Work for TransformGradients<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let (edge, columns, outputs) = (self.edge, self.columns, self.bias.len());
+        let mut part = Strip { work: self, channel: 0, count: 0 };
+        for channel in (0..columns).step_by(V::LANES) {
+            (part.channel, part.count) = (channel, V::LANES.min(outputs.saturating_sub(channel)));
+            // SAFETY: the caller's promise.
+            unsafe {
+                if part.count > 0 {
+                    let mut sum = Wide::<V>::zero();
+                    for place in part.work.places {
+                        sum = sum + pixel(part.work.dy, *place, channel, part.count);
+                    }
+                    let bias = &mut part.work.bias[channel..channel + part.count];
+                    (Wide::load(bias) + sum).store(bias);
+                }
+                match edge {
+                    4 => both::<Output4Gradient, V, _, _>(&mut part),
+                    _ => both::<Output2Gradient, V, _, _>(&mut part),
+                }
+            }
         }
-        let bias = &mut bias[channel..channel + count];
-        (Wide::load(bias) + sum).store(bias);
-        both(
-            output_gradient,
-            &mut half,
-            |i, j| pixel(dy, places[i * OUTPUTS + j], channel, count),
-            |i, j, value| value.store(&mut to[(i * INPUTS + j) * step + channel..][..LANES]),
-        );
     }
 }
 
-/// Transforms sixteen channels of sums, where each point is `step` elements after the last, to the gradients by a kernel.
-#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-fn transform_sums(sums: &[f32], step: usize, taps: &mut [[Wide; 3]; 3]) {
-    let load = |i, j| Wide::load(&sums[(i * INPUTS + j) * step..][..LANES]);
-    both(filter_gradient, &mut [[Wide::ZERO; INPUTS]; 3], load, |i, j, value| taps[i][j] = value);
+impl<V: Vector> Channels<V> for Strip<TransformGradients<'_>> {
+    #[inline(always)]
+    unsafe fn load(&self, row: usize, column: usize) -> Wide<V> {
+        // SAFETY: the caller's promise.
+        unsafe { pixel(self.work.dy, self.work.places[row * self.work.edge + column], self.channel, self.count) }
+    }
+    #[inline(always)]
+    fn store(&mut self, row: usize, column: usize, value: Wide<V>) {
+        let at = (row * INPUTS + column) * self.work.step + self.channel;
+        value.store(&mut self.work.to[at..][..V::LANES]);
+    }
+}
+
+/// Transforms [`LANES`] channels of sums, where each point is `step` elements after the last, to the gradients by a kernel of 3 x 3 or 5 x 5.
+struct TransformSums<'a> {
+    sums: &'a [f32],
+    step: usize,
+    taps: &'a mut [[f32; LANES]],
+}
+
+impl Work for TransformSums<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let edge = if self.taps.len() == 9 { 3 } else { 5 };
+        let mut part = Strip { work: self, channel: 0, count: edge };
+        for lane in (0..LANES).step_by(V::LANES) {
+            part.channel = lane;
+            // SAFETY: the caller's promise.
+            unsafe {
+                match edge {
+                    3 => both::<Filter3Gradient, V, _, _>(&mut part),
+                    _ => both::<Filter5Gradient, V, _, _>(&mut part),
+                }
+            }
+        }
+    }
+}
+
+/// `count` is the edge of a kernel.
+impl<V: Vector> Channels<V> for Strip<TransformSums<'_>> {
+    #[inline(always)]
+    unsafe fn load(&self, row: usize, column: usize) -> Wide<V> {
+        let at = (row * INPUTS + column) * self.work.step + self.channel;
+        // SAFETY: the caller's promise.
+        unsafe { Wide::load(&self.work.sums[at..][..V::LANES]) }
+    }
+    #[inline(always)]
+    fn store(&mut self, row: usize, column: usize, value: Wide<V>) {
+        value.store(&mut self.work.taps[row * self.count + column][self.channel..]);
+    }
 }
