@@ -90,7 +90,7 @@ for (const [name, source, tools, reason] of failures) {
     t.regex(stderr, reason);
     t.deepEqual(messages(stderr), [
       'alexnode: the native addon could not be built; the reason stands above\n' +
-        '  it needs Rust 1.88 or newer (`rustup update`) and a C linker (`cc`; Debian and Ubuntu: `apt install build-essential`); then repeat the command',
+        '  it needs Rust 1.89 or newer (`rustup update`) and a C linker (`cc`; Debian and Ubuntu: `apt install build-essential`); then repeat the command',
     ]);
     t.true(stderr.trimEnd().endsWith('then repeat the command'), 'it is the last thing to be read');
     t.notRegex(stderr, /Internal Error|\n\s+at /, 'no stack trace');

@@ -90,7 +90,7 @@ export async function buildNative(folder: string, profile: 'dev' | 'dist'): Prom
       process.stderr.write(complaint(stdout));
       throw new BuildError(
         'the native addon could not be built; the reason stands above',
-        'it needs Rust 1.88 or newer (`rustup update`) and a C linker (`cc`; Debian and Ubuntu: `apt install build-essential`); then repeat the command',
+        'it needs Rust 1.89 or newer (`rustup update`) and a C linker (`cc`; Debian and Ubuntu: `apt install build-essential`); then repeat the command',
       );
     }
     for (const file of readdirSync(temporary)) renameSync(join(temporary, file), join(folder, file));

@@ -1,4 +1,5 @@
-//! Speed of the layers of the paper's network that multiply, forward and backward.
+//! Speed of the layers of the paper's network that multiply, forward and backward, and of every operation of the whole network (`paper`; with the gradient by the
+//! image, which training does not need; without loss, update and augmentation).
 //! `cargo run -p alexnode-nn --example layer_speed [batch [threads [layer]]]`.
 //!
 //! On one thread, times are those that the thread really ran, so that other programs disturb them little.
@@ -20,6 +21,9 @@ fn main() {
         )
     };
     let linear = |out: usize| format!(r#""type": "linear", "outFeatures": {out}"#);
+    let norm = r#""type": "localResponseNorm", "size": 5, "k": 2, "alpha": 0.0001, "beta": 0.75"#;
+    let pool = r#""type": "maxPool2d", "kernelSize": 3, "stride": 2"#;
+    let (relu, dropout) = (r#""type": "relu""#, r#""type": "dropout", "p": 0.5"#);
     let layers = [
         ("conv1", Shape::new(224, 224, 3), conv(96, 11, 4, 0, 1)),
         ("conv2", Shape::new(27, 27, 96), conv(256, 5, 1, 2, 2)),
@@ -30,19 +34,46 @@ fn main() {
         ("fc7", Shape::vector(4096), linear(4096)),
         ("fc8", Shape::vector(4096), linear(1000)),
     ];
-    for (name, input, text) in layers {
+    let behind = |name: &str| -> Vec<&str> {
+        match name {
+            "conv1" | "conv2" => vec![relu, norm, pool],
+            "conv5" => vec![relu, pool],
+            "fc6" | "fc7" => vec![relu, dropout],
+            "fc8" => vec![],
+            _ => vec![relu],
+        }
+    };
+    let network: Vec<String> = layers
+        .iter()
+        .flat_map(|(name, _, text)| {
+            let rest = behind(name).into_iter().enumerate().map(move |(i, text)| named(&format!("{name}{i}"), text));
+            std::iter::once(multiplies(name, text)).chain(rest)
+        })
+        .collect();
+    let alone = layers.iter().map(|(name, input, text)| (*name, *input, vec![multiplies(name, text)]));
+    for (name, input, texts) in alone.chain([("paper", Shape::new(224, 224, 3), network)]) {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
         }
-        let text = format!(r#"{{{text}, "name": "{name}", "weightInit": {{"type": "he"}}}}"#);
-        let spec: LayerSpec = serde_json::from_str(&text).expect("a layer");
-        let flops = 2.0 * (spec.layer().macs(input) * batch as u64) as f64;
+        let specs: Vec<LayerSpec> = texts.iter().map(|text| serde_json::from_str(text).expect("a layer")).collect();
+        let flops = (specs.len() == 1).then(|| 2.0 * (specs[0].layer().macs(input) * batch as u64) as f64);
         let backend = CpuBackend::new(1, Some(threads)).expect("a backend");
-        let mut probe = Probe::new(vec![spec], input, batch, Box::new(backend)).expect("a plan");
-        for (kernel, seconds) in probe.profile(repetitions, &|| clock(threads)).expect("a run") {
-            println!("{name} {kernel:24} {:8.2} ms {:6.1} GFLOP/s", seconds * 1e3, flops / seconds / 1e9);
+        let mut probe = Probe::new(specs, input, batch, Box::new(backend)).expect("a plan");
+        let profile = probe.profile(repetitions, &|| clock(threads)).expect("a run");
+        for (kernel, seconds) in &profile {
+            let rate = flops.map_or(String::new(), |flops| format!(" {:6.1} GFLOP/s", flops / seconds / 1e9));
+            println!("{name} {kernel:28} {:8.2} ms{rate}", seconds * 1e3);
         }
+        println!("{name} {:28} {:8.2} ms", "sum", profile.iter().map(|(_, seconds)| seconds).sum::<f64>() * 1e3);
     }
+}
+
+fn named(name: &str, text: &str) -> String {
+    format!(r#"{{{text}, "name": "{name}"}}"#)
+}
+
+fn multiplies(name: &str, text: &str) -> String {
+    named(name, &format!(r#"{text}, "weightInit": {{"type": "he"}}"#))
 }
 
 /// Seconds: of the processor for one thread where the system tells, else of the wall.

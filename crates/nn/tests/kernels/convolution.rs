@@ -33,6 +33,14 @@ const CASES: &[Case] = &[
     (1, Shape::new(70, 90, 16), [16, 3, 1, 1, 1]),
 ];
 
+/// For minimal filtering: tiles and vectors that are not whole, more padding than a kernel needs and none.
+const MINIMAL_CASES: &[Case] = &[
+    (3, Shape::new(7, 8, 24), [20, 3, 1, 0, 1]),
+    (2, Shape::new(12, 10, 40), [36, 3, 1, 2, 2]),
+    (2, Shape::new(11, 9, 20), [70, 5, 1, 2, 1]),
+    (2, Shape::new(9, 14, 36), [34, 5, 1, 0, 2]),
+];
+
 /// Of [`CASES`] those with few pixels, and the paper's first layer once more: a gradient through a stride asks every tap of every pixel.
 fn small_cases() -> impl Iterator<Item = Case> {
     let small = CASES.iter().filter(|(batch, input, _)| batch * input.pixels() <= 1600).copied();
@@ -163,9 +171,38 @@ fn reference(
 
 #[test]
 fn convolutions() {
-    for case in CASES {
+    for case in CASES.iter().chain(MINIMAL_CASES) {
         let layer = conv2d(case.2);
         against(&layer, case.1, &reference(&layer, false, *case));
+    }
+}
+
+/// Relative L2 errors of the paper's layers with 3 x 3 and 5 x 5 kernels: minimal filtering loses more than sums of products, and must not lose much.
+#[test]
+fn minimal_filtering_is_accurate() {
+    for case in [(2, Shape::new(13, 13, 128), [32, 3, 1, 1, 1]), (2, Shape::new(13, 13, 48), [64, 5, 1, 2, 1])] {
+        let layer = conv2d(case.2);
+        let shape = reference(&layer, false, case);
+        let mut rng = Rng::new(20);
+        let (x, dy) = (rng.normals(shape.inputs(), 1.0), rng.normals(shape.outputs(), 1.0));
+        let (weights, bias) = (rng.normals(shape.weights(), 1.0), rng.normals(shape.biases(), 1.0));
+        let y = shape.forward(&wide(&x), &wide(&weights), &wide(&bias));
+        let gradients = shape.backward(&wide(&x), &wide(&weights), &wide(&dy));
+        let mut alone = Alone::new(&layer, shape.batch, case.1);
+        alone.parameters = vec![weights, bias];
+        let passes = alone.run(&x, &dy, &mut processor(1));
+        for threads in [2, 3, 7] {
+            same_passes(&format!("{threads} threads"), &passes, &alone.run(&x, &dy, &mut processor(threads)));
+        }
+        for (what, got, want, most) in [
+            ("output", &passes.y, &y, 2e-6),
+            ("gradient", &passes.dx, &gradients.dx, 2e-6),
+            ("gradient of the weights", &passes.gradients[0], &gradients.dw, 1e-5),
+            ("gradient of the biases", &passes.gradients[1], &gradients.db, 1e-5),
+        ] {
+            let error = relative_error(got, want);
+            assert!(error < most, "{}: {what}: error {error:e}, at most {most:e}", name(&alone));
+        }
     }
 }
 

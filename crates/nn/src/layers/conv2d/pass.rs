@@ -5,11 +5,9 @@
 use super::{
     device,
     geometry::{Params, Plane, cut_patch, fit},
+    tiles::Tiles,
 };
-use crate::{
-    layers::relu::relu,
-    tile::{Block, MR, NR, Sweep, accumulate, copy, pack, pack_columns},
-};
+use crate::tile::{MAX_BLOCK, MAX_COLUMNS, MAX_ROWS, Sweep, Tile, copy, pack, pack_columns};
 use alexnode_core::{
     Engine, Stage, Target,
     host::{Host, Shared},
@@ -18,36 +16,40 @@ use alexnode_core::{
 
 /// Elements of a patch that a task works on at a time: 256 KiB, half of the second-level cache of a small core.
 const PATCH: usize = 64 * 1024;
-/// Inner steps between two visits of a block. Fewer would keep the packed weights in the first-level cache, but the visits cost more.
-const DEPTH: usize = 768;
+/// Packed weights between two visits of a block: 64 KiB. Fewer would stay in the first-level cache, but the visits cost more.
+const PANEL: usize = 16 * 1024;
+
+/// What sums begin with where there is no bias.
+pub(super) const ZEROS: [f32; MAX_COLUMNS] = [0.0; MAX_COLUMNS];
 
 /// Windows over a source, and where their results go. All of one group.
 #[derive(Clone, Copy, Debug)]
-struct Pass {
-    batch: usize,
-    groups: usize,
-    source: Plane,
-    target: Plane,
+pub(super) struct Pass {
+    pub(super) batch: usize,
+    pub(super) groups: usize,
+    pub(super) source: Plane,
+    pub(super) target: Plane,
     /// Rows and columns of a window.
-    window: (usize, usize),
+    pub(super) window: (usize, usize),
     /// Source pixels from one window to the next.
     step: usize,
     /// The source pixel of the first window's corner.
-    corner: (isize, isize),
+    pub(super) corner: (isize, isize),
     /// Windows along each axis.
-    count: (usize, usize),
+    pub(super) count: (usize, usize),
     /// The target pixel of the first window.
     first: (usize, usize),
     /// Target pixels from one window to the next.
     every: usize,
+    pub(super) tile: Tile,
 }
 
 /// What is done to the sums at the end.
 #[derive(Clone, Copy)]
-struct Finish<'a> {
+pub(super) struct Finish<'a> {
     /// One per output channel of all groups.
-    bias: Option<&'a [f32]>,
-    relu: bool,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) relu: bool,
 }
 
 impl Pass {
@@ -64,6 +66,7 @@ impl Pass {
             count: (p.out_h as usize, p.out_w as usize),
             first: (0, 0),
             every: 1,
+            tile: Tile::new(Tile::MANY, p.y().c),
         }
     }
 
@@ -86,19 +89,20 @@ impl Pass {
             count: (count(x.h, phase.0), count(x.w, phase.1)),
             first: phase,
             every: stride,
+            tile: Tile::new(Tile::MANY, x.c),
         }
     }
 
-    fn panels(&self) -> usize {
-        self.target.c.div_ceil(NR)
+    pub(super) fn panels(&self) -> usize {
+        self.target.c.div_ceil(self.tile.columns)
     }
     /// Inner steps of one row of a window.
     fn row(&self) -> usize {
         self.window.1 * self.source.c
     }
-    /// Elements of one panel of packed weights: a row of [`NR`] weights for every inner step.
+    /// Elements of one panel of packed weights: a row of weights for every inner step.
     fn panel(&self) -> usize {
-        self.window.0 * self.row() * NR
+        self.window.0 * self.row() * self.tile.columns
     }
     /// Elements of all packed weights.
     fn packed(&self) -> usize {
@@ -117,6 +121,11 @@ impl Pass {
         let row = self.cols() * self.source.c;
         let overlap = self.window.0.saturating_sub(self.step) * row;
         fit(self.count.0, self.step * row, overlap, PATCH)
+    }
+    /// Elements of scratch.
+    fn scratch(&self, p: &Params, workers: usize) -> usize {
+        let direct = || self.packed() + workers * self.patch(self.rows());
+        Tiles::new(p, *self, workers).map_or_else(direct, |tiles| tiles.scratch(workers))
     }
     /// Runs the pass. `packed` are the weights; `patches` has room for one patch per worker.
     fn run(
@@ -148,50 +157,59 @@ impl Pass {
         });
     }
 
-    /// The windows of `part`, all output channels of its group: blocks of MR pixels x NR channels.
+    /// The windows of `part`, all output channels of its group: blocks of some pixels and channels.
     fn slide(&self, patch: &[f32], weights: &[f32], finish: Finish<'_>, target: &Shared<'_, f32>, part: &Rows) {
         let (row, pitch) = (self.row(), self.cols() * self.source.c);
+        let (columns, depth) = (self.tile.columns, PANEL / self.tile.columns);
+        let pixels = part.rows * self.count.1;
         // Either some whole rows of the window at a time, or a piece of one row.
-        let (high, long) = ((DEPTH / row).clamp(1, self.window.0), row.div_ceil(row.div_ceil(DEPTH)));
+        let (high, long) = ((depth / row).clamp(1, self.window.0), row.div_ceil(row.div_ceil(depth)));
         for top in (0..self.window.0).step_by(high) {
             for left in (0..row).step_by(long) {
                 let (segments, len) = (high.min(self.window.0 - top), long.min(row - left));
-                let sweep = Sweep { segments, len, a_step: 1, a_segment: pitch, b_step: NR, b_segment: row * NR };
+                let sweep =
+                    Sweep { segments, len, a_step: 1, a_segment: pitch, b_step: columns, b_segment: row * columns };
                 let (first, last) = (top == 0 && left == 0, top + segments == self.window.0 && left + len == row);
                 for panel in 0..self.panels() {
-                    let weights = &weights[panel * self.panel() + (top * row + left) * NR..];
-                    let channel = part.group * self.target.c + panel * NR;
-                    let width = NR.min(self.target.c - panel * NR);
-                    let mut pixels = (0..part.rows).flat_map(|u| (0..self.count.1).map(move |v| (u, v)));
-                    loop {
-                        let (mut offsets, mut places, mut valid) = ([0; MR], [0; MR], 0);
-                        for (u, v) in pixels.by_ref().take(MR) {
-                            offsets[valid] = (u * self.step + top) * pitch + v * self.step * self.source.c + left;
-                            places[valid] = self.place(part, u, v) + channel;
-                            valid += 1;
+                    let weights = &weights[panel * self.panel() + (top * row + left) * columns..];
+                    let channel = part.group * self.target.c + panel * columns;
+                    let width = columns.min(self.target.c - panel * columns);
+                    let whole = width == columns;
+                    let start = match finish.bias {
+                        _ if !first => None,
+                        Some(bias) if whole => Some(&bias[channel..channel + width]),
+                        _ => Some(&ZEROS[..]),
+                    };
+                    let relu = last && finish.relu;
+                    for i in (0..pixels).step_by(self.tile.rows) {
+                        let valid = self.tile.rows.min(pixels - i);
+                        let (mut offsets, mut rows) =
+                            ([0; MAX_ROWS], std::array::from_fn::<&mut [f32], MAX_ROWS, _>(|_| &mut []));
+                        for (valid, (offset, sums)) in offsets.iter_mut().zip(&mut rows).take(valid).enumerate() {
+                            let (u, v) = ((i + valid) / self.count.1, (i + valid) % self.count.1);
+                            *offset = (u * self.step + top) * pitch + v * self.step * self.source.c + left;
+                            // SAFETY: these pixels of this group's channels belong to this task.
+                            *sums = unsafe { target.range(self.place(part, u, v) + channel, width) };
                         }
-                        if valid == 0 {
-                            break;
+                        let rows = &mut rows[..valid];
+                        if whole {
+                            self.tile.accumulate_rows(&sweep, patch, &mut offsets, weights, rows, start, relu);
+                            continue;
                         }
-                        // Rows beyond the last pixel compute the first one again.
-                        let again = offsets[0];
-                        offsets[valid..].fill(again);
-                        let mut block: Block = [[0.0; NR]; MR];
-                        for (sums, place) in block.iter_mut().zip(&places[..valid]) {
+                        let mut block = [0.0; MAX_BLOCK];
+                        let mut blocks = std::array::from_fn::<&mut [f32], MAX_ROWS, _>(|_| &mut []);
+                        for ((sums, block), row) in blocks.iter_mut().zip(block.chunks_exact_mut(columns)).zip(&*rows) {
                             if !first {
-                                // SAFETY: these pixels of this group's channels belong to this task.
-                                copy(&mut sums[..width], unsafe { target.range(*place, width) });
+                                copy(&mut block[..width], row);
                             } else if let Some(bias) = finish.bias {
-                                copy(&mut sums[..width], &bias[channel..channel + width]);
+                                copy(&mut block[..width], &bias[channel..channel + width]);
                             }
+                            *sums = block;
                         }
-                        accumulate(&sweep, patch, &offsets, weights, &mut block);
-                        for (sums, place) in block.iter_mut().zip(&places[..valid]) {
-                            if last && finish.relu {
-                                sums.iter_mut().for_each(|sum| *sum = relu(*sum));
-                            }
-                            // SAFETY: as above.
-                            copy(unsafe { target.range(*place, width) }, &sums[..width]);
+                        let blocks = &mut blocks[..valid];
+                        self.tile.accumulate_rows(&sweep, patch, &mut offsets, weights, blocks, None, relu);
+                        for (block, row) in blocks.iter().zip(rows) {
+                            copy(row, &block[..width]);
                         }
                     }
                 }
@@ -225,25 +243,25 @@ struct Rows {
     rows: usize,
 }
 
-/// Packs weights: panel j of a group holds, for each inner step, the weights of output channels j NR.. (0 beyond the last).
+/// Packs weights: a panel of a group holds, for each inner step, the weights of as many output channels as a tile has columns (0 beyond the last).
 fn pack_forward(p: &Params, pass: &Pass, host: &dyn Host, weights: &[f32], packed: &mut [f32]) {
-    let (inner, outputs) = (p.weights(), pass.target.c);
+    let (inner, outputs, columns) = (p.weights(), pass.target.c, pass.tile.columns);
     alexnode_core::host::parallel_chunks(host, packed, pass.panel(), |i, panel| {
-        let (group, channel) = (i / pass.panels(), i % pass.panels() * NR);
-        let width = NR.min(outputs - channel);
-        pack_columns(panel, &weights[(group * outputs + channel) * inner..][..width * inner], inner);
+        let (group, channel) = (i / pass.panels(), i % pass.panels() * columns);
+        let width = columns.min(outputs - channel);
+        pack_columns(panel, columns, &weights[(group * outputs + channel) * inner..][..width * inner], inner);
     });
 }
 
 /// Packs the weights of a phase of the data gradient: kernel turned round, panels over the input channels.
 fn pack_gradient(p: &Params, pass: &Pass, phase: (usize, usize), host: &dyn Host, weights: &[f32], packed: &mut [f32]) {
     let [stride, padding, kernel] = [p.stride, p.padding, p.kernel].map(|v| v as usize);
-    let (inputs, outputs) = (pass.target.c, pass.source.c);
+    let (inputs, outputs, columns) = (pass.target.c, pass.source.c, pass.tile.columns);
     let tap = |phase: usize, m: usize, window: usize| (phase + padding) % stride + stride * (window - 1 - m);
     alexnode_core::host::parallel_chunks(host, packed, pass.panel(), |i, panel| {
-        let (group, channel) = (i / pass.panels(), i % pass.panels() * NR);
-        let width = NR.min(inputs - channel);
-        for (step, to) in panel.chunks_exact_mut(NR).enumerate() {
+        let (group, channel) = (i / pass.panels(), i % pass.panels() * columns);
+        let width = columns.min(inputs - channel);
+        for (step, to) in panel.chunks_exact_mut(columns).enumerate() {
             let (output, s, r) = (step % outputs, step / outputs % pass.window.1, step / outputs / pass.window.1);
             let (r, s) = (tap(phase.0, r, pass.window.0), tap(phase.1, s, pass.window.1));
             let from = (((group * outputs + output) * kernel + r) * kernel + s) * inputs + channel;
@@ -255,13 +273,13 @@ fn pack_gradient(p: &Params, pass: &Pass, phase: (usize, usize), host: &dyn Host
 /// Bytes of scratch for forward.
 fn forward_scratch(p: &Params, workers: usize) -> usize {
     let pass = Pass::forward(p);
-    (pass.packed() + workers * pass.patch(pass.rows())) * 4
+    pass.scratch(p, workers) * 4
 }
 
 /// Bytes of scratch for the data gradient.
 fn data_gradient_scratch(p: &Params, workers: usize) -> usize {
     let sizes = phases(p).filter(|(_, pass)| pass.window.0 * pass.window.1 > 0);
-    sizes.map(|(_, pass)| pass.packed() + workers * pass.patch(pass.rows())).max().unwrap_or(0) * 4
+    sizes.map(|(_, pass)| pass.scratch(p, workers)).max().unwrap_or(0) * 4
 }
 
 /// The data gradient's phases, one for each place of dx modulo the stride.
@@ -292,9 +310,14 @@ impl Kernel for Conv2dForward {
         let (x, weights, bias) = (args.read::<f32>(0), args.read::<f32>(1), args.read::<f32>(2));
         let y = Shared::new(args.write::<f32>(3));
         let pass = Pass::forward(p);
-        let (packed, patches) = args.write::<f32>(4).split_at_mut(pass.packed());
+        let (finish, scratch) = (Finish { bias: Some(bias), relu: p.relu != 0 }, args.write::<f32>(4));
+        if let Some(tiles) = Tiles::new(p, pass, host.workers()) {
+            let (inputs, outputs, taps) = (p.x().c, p.y().c, (p.kernel * p.kernel) as usize);
+            let weight = |group, output, input, tap| ((group * outputs + output) * taps + tap) * inputs + input;
+            return tiles.run(host, x, weights, weight, finish, &y, scratch);
+        }
+        let (packed, patches) = scratch.split_at_mut(pass.packed());
         pack_forward(p, &pass, host, weights, packed);
-        let finish = Finish { bias: Some(bias), relu: p.relu != 0 };
         pass.run(host, x, packed, finish, &y, &Shared::new(patches));
     }
     fn stages(p: &Params, target: &Target) -> Vec<Stage> {
@@ -322,9 +345,16 @@ impl Kernel for Conv2dDataGradient {
                 pass.clear(host, &dx);
                 continue;
             }
+            let finish = Finish { bias: None, relu: false };
+            if let Some(tiles) = Tiles::new(p, pass, host.workers()) {
+                let (inputs, outputs, last) = (p.x().c, p.y().c, (p.kernel * p.kernel - 1) as usize);
+                // The kernel turned round: inputs of the pass are outputs of the layer.
+                let weight =
+                    |group, input, output, tap| ((group * outputs + output) * (last + 1) + last - tap) * inputs + input;
+                return tiles.run(host, dy, weights, weight, finish, &dx, scratch);
+            }
             let (packed, patches) = scratch.split_at_mut(pass.packed());
             pack_gradient(p, &pass, phase, host, weights, packed);
-            let finish = Finish { bias: None, relu: false };
             pass.run(host, dy, packed, finish, &dx, &Shared::new(patches));
         }
     }

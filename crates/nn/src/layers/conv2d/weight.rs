@@ -1,13 +1,14 @@
 //! Weight and bias gradient. The minibatch is cut into fixed chunks; each is summed in order, then the chunks are, so the result
 //! does not depend on the number of workers.
 //!
-//! A block is MR neighbouring weights of a kernel x NR output channels; its inner dimension is the pixels of y.
+//! A block is neighbouring weights of a kernel x output channels; its inner dimension is the pixels of y.
 
 use super::{
     device,
     geometry::{Params, cut_patch, fit},
+    tiles_weight::WeightTiles,
 };
-use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack};
+use crate::tile::{MAX_BLOCK, MAX_COLUMNS, Sweep, Tile, copy, pack};
 use alexnode_core::{
     Engine, Stage, Target,
     host::{Host, Shared},
@@ -17,8 +18,8 @@ use alexnode_core::{
 /// Parts of a minibatch that are summed apart, and so at the same time: with more workers than this, times the groups, some have
 /// nothing to do. Each needs its own sums. Changing it changes the bits.
 const CHUNKS: usize = 8;
-/// Pixels of y that a block sums at a time: a panel of them (16 KiB) stays in the first-level cache.
-const PIXELS: usize = 256;
+/// Elements of the pixels of y that a block sums at a time: 16 KiB, which stay in the first-level cache.
+const PANEL: usize = 4 * 1024;
 
 /// Sizes that all parts of the computation share.
 struct Plan {
@@ -30,7 +31,8 @@ struct Plan {
     /// Columns and elements of a patch.
     cols: usize,
     patch: usize,
-    /// Blocks of [`NR`] output channels of a group.
+    tile: Tile,
+    /// Blocks of a tile's output channels of a group.
     panels: usize,
     /// Elements of the sums of one panel: weights, then biases.
     sums: usize,
@@ -41,7 +43,8 @@ impl Plan {
         let (x, y, batch) = (p.x(), p.y(), p.batch as usize);
         let (kernel, stride) = (p.kernel as usize, p.stride as usize);
         let images = batch.div_ceil(CHUNKS);
-        let rows = fit(y.h, y.w, 0, PIXELS);
+        let tile = Tile::new(kernel * x.c, y.c);
+        let rows = fit(y.h, y.w, 0, PANEL / tile.columns);
         let cols = (y.w - 1) * stride + kernel;
         Self {
             images,
@@ -49,13 +52,14 @@ impl Plan {
             rows,
             cols,
             patch: ((rows - 1) * stride + kernel) * cols * x.c,
-            panels: y.c.div_ceil(NR),
-            sums: (p.weights() + 1) * NR,
+            tile,
+            panels: y.c.div_ceil(tile.columns),
+            sums: (p.weights() + 1) * tile.columns,
         }
     }
     /// Elements that a worker needs: a patch, and the packed pixels of y.
     fn worker(&self, p: &Params) -> usize {
-        self.patch.next_multiple_of(NR) + self.panels * self.rows * p.y().w * NR
+        self.patch.next_multiple_of(Tile::UNIT) + self.panels * self.rows * p.y().w * self.tile.columns
     }
     /// Elements of the sums of a chunk.
     fn partial(&self, p: &Params) -> usize {
@@ -65,6 +69,9 @@ impl Plan {
 
 /// Bytes of scratch.
 fn scratch(p: &Params, workers: usize) -> usize {
+    if let Some(tiles) = WeightTiles::new(p, workers) {
+        return tiles.scratch(workers) * 4;
+    }
     let plan = Plan::new(p);
     (plan.chunks * plan.partial(p) + workers * plan.worker(p)) * 4
 }
@@ -85,7 +92,11 @@ impl Kernel for Conv2dWeightGradient {
     }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (x, dy) = (args.read::<f32>(0), args.read::<f32>(1));
-        let (dw, db) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));
+        let (dw, db) = (args.write::<f32>(2), args.write::<f32>(3));
+        if let Some(tiles) = WeightTiles::new(p, host.workers()) {
+            return tiles.run(host, x, dy, dw, db, args.write(4));
+        }
+        let (dw, db) = (Shared::new(dw), Shared::new(db));
         let plan = Plan::new(p);
         let (partials, space) = args.write::<f32>(4).split_at_mut(plan.chunks * plan.partial(p));
         let (size, space) = (plan.worker(p), Shared::new(space));
@@ -105,18 +116,18 @@ impl Kernel for Conv2dWeightGradient {
         }
         // Sums over the chunks, in order, and back to the order of the weights.
         let outputs = p.y().c;
-        let (weights, partial) = (p.weights(), plan.partial(p));
+        let (weights, partial, columns) = (p.weights(), plan.partial(p), plan.tile.columns);
         let partials = &*partials;
         host.parallel(p.groups() * plan.panels, &|task, _| {
-            let (group, channel) = (task / plan.panels, task % plan.panels * NR);
-            let width = NR.min(outputs - channel);
+            let (group, channel) = (task / plan.panels, task % plan.panels * columns);
+            let width = columns.min(outputs - channel);
             let first = group * outputs + channel;
             // SAFETY: these output channels belong to this task.
             let (dw, db) = unsafe { (dw.range(first * weights, width * weights), db.range(first, width)) };
             for step in 0..=weights {
-                let mut total = [0.0; NR];
+                let mut total = [0.0; MAX_COLUMNS];
                 for chunk in 0..plan.chunks {
-                    let sums = &partials[chunk * partial + task * plan.sums + step * NR..][..NR];
+                    let sums = &partials[chunk * partial + task * plan.sums + step * columns..][..columns];
                     total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
                 }
                 for (j, total) in total[..width].iter().enumerate() {
@@ -149,7 +160,8 @@ fn add_image(
     let [kernel, stride, padding] = [p.kernel, p.stride, p.padding].map(|v| v as usize);
     let x = &x[image * x_plane.image() + group * x_plane.c..];
     let dy = &dy[image * y_plane.image() + group * y_plane.c..];
-    let (patch, packed) = space.split_at_mut(plan.patch.next_multiple_of(NR));
+    let (patch, packed) = space.split_at_mut(plan.patch.next_multiple_of(Tile::UNIT));
+    let Tile { rows: many, columns, .. } = plan.tile;
     let (pitch, row) = (plan.cols * x_plane.c, kernel * x_plane.c);
     for top in (0..y_plane.h).step_by(plan.rows) {
         let rows = plan.rows.min(y_plane.h - top);
@@ -158,9 +170,9 @@ fn add_image(
         let corner = ((top * stride) as isize - padding as isize, -(padding as isize));
         cut_patch(patch, x, &x_plane, corner, height, plan.cols);
         let dy = &dy[top * y_plane.w * y_plane.ld..];
-        for (panel, packed) in packed.chunks_exact_mut(pixels * NR).take(plan.panels).enumerate() {
-            let width = NR.min(y_plane.c - panel * NR);
-            for (to, from) in packed.chunks_exact_mut(NR).zip(dy[panel * NR..].chunks(y_plane.ld)) {
+        for (panel, packed) in packed.chunks_exact_mut(pixels * columns).take(plan.panels).enumerate() {
+            let width = columns.min(y_plane.c - panel * columns);
+            for (to, from) in packed.chunks_exact_mut(columns).zip(dy[panel * columns..].chunks(y_plane.ld)) {
                 pack(to, &from[..width]);
             }
         }
@@ -169,25 +181,25 @@ fn add_image(
             len: y_plane.w,
             a_step: stride * x_plane.c,
             a_segment: stride * pitch,
-            b_step: NR,
-            b_segment: y_plane.w * NR,
+            b_step: columns,
+            b_segment: y_plane.w * columns,
         };
-        for (panel, sums) in packed.chunks_exact(pixels * NR).zip(sums.chunks_exact_mut(plan.sums)) {
-            let (weights, bias) = sums.split_at_mut(p.weights() * NR);
-            for pixel in panel.chunks_exact(NR) {
+        for (panel, sums) in packed.chunks_exact(pixels * columns).zip(sums.chunks_exact_mut(plan.sums)) {
+            let (weights, bias) = sums.split_at_mut(p.weights() * columns);
+            for pixel in panel.chunks_exact(columns) {
                 bias.iter_mut().zip(pixel).for_each(|(sum, d)| *sum += d);
             }
-            for (r, weights) in weights.chunks_exact_mut(row * NR).enumerate() {
-                for (step, weights) in weights.chunks_mut(MR * NR).enumerate() {
+            for (r, weights) in weights.chunks_exact_mut(row * columns).enumerate() {
+                for (step, weights) in weights.chunks_mut(many * columns).enumerate() {
                     // Rows beyond the kernel's compute the last one again.
-                    let offsets = std::array::from_fn(|i| r * pitch + (step * MR + i).min(row - 1));
-                    let mut block: Block = [[0.0; NR]; MR];
-                    for (block, sum) in block.iter_mut().zip(weights.chunks_exact(NR)) {
-                        copy(block, sum);
-                    }
-                    accumulate(&sweep, patch, &offsets, panel, &mut block);
-                    for (block, sum) in block.iter().zip(weights.chunks_exact_mut(NR)) {
-                        copy(sum, block);
+                    let offsets = std::array::from_fn(|i| r * pitch + (step * many + i).min(row - 1));
+                    if weights.len() == many * columns {
+                        plan.tile.accumulate(&sweep, patch, &offsets, panel, weights);
+                    } else {
+                        let mut block = [0.0; MAX_BLOCK];
+                        copy(&mut block[..weights.len()], weights);
+                        plan.tile.accumulate(&sweep, patch, &offsets, panel, &mut block);
+                        copy(weights, &block[..weights.len()]);
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! The gradients. Both are cut into tiles of their result; every element is one sum in order, so no partial sums are needed.
 
 use super::{Params, device};
-use crate::tile::{Block, MR, NR, Sweep, accumulate, copy, pack, prefetch};
+use crate::tile::{MAX_BLOCK, MAX_ROWS, Sweep, Tile, copy, pack, prefetch};
 use alexnode_core::{
     Engine, Stage, Target,
     host::{Host, Shared},
@@ -10,22 +10,29 @@ use alexnode_core::{
 
 /// Data gradient: inputs that a task computes. With [`DEPTH`] the packed weights take 256 KiB, half of the second-level cache of
 /// a small core.
-const INPUTS: usize = 16 * NR;
-/// Data gradient: outputs of the layer between two visits of a block: a panel of packed weights (16 KiB) stays in the first-level
-/// cache.
+const INPUTS: usize = 256;
+/// Data gradient: outputs of the layer between two visits of a block.
 const DEPTH: usize = 256;
+/// Elements of a line of the caches.
+const LINE: usize = 16;
 /// Weight gradient: inputs and outputs of the tile that a task computes. With 128 samples its inputs take 256 KiB; each is packed
 /// once for this many outputs.
-const TILE: (usize, usize) = (32 * NR, 64 * MR);
+const TILE: (usize, usize) = (512, 384);
 
 /// dx from dy. Arguments: dy, w, dx, scratch.
 pub(crate) struct LinearDataGradient;
 /// dw and dbias from x and dy. Arguments: x, dy, dw, dbias, scratch.
 pub(crate) struct LinearWeightGradient;
 
+fn data_tile(p: &Params) -> Tile {
+    Tile::new(p.batch(), p.inputs().min(INPUTS))
+}
+
 /// Elements that a worker needs for the data gradient: packed weights, then sums.
 fn data_worker(p: &Params) -> (usize, usize) {
-    (INPUTS * DEPTH, INPUTS * p.batch().next_multiple_of(MR))
+    let Tile { rows, columns, .. } = data_tile(p);
+    let inputs = INPUTS.next_multiple_of(columns);
+    (inputs * DEPTH, inputs * p.batch().next_multiple_of(rows))
 }
 
 /// Bytes of scratch for the data gradient.
@@ -50,45 +57,49 @@ impl Kernel for LinearDataGradient {
         let (dx, space) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));
         let (packed, sums) = data_worker(p);
         let (inputs, ld) = (p.inputs(), p.y_ld as usize);
-        let tiles = p.batch().div_ceil(MR);
+        let tile = data_tile(p);
+        let Tile { rows, columns, .. } = tile;
+        let tiles = p.batch().div_ceil(rows);
         host.parallel(inputs.div_ceil(INPUTS), &|task, worker| {
             let first = task * INPUTS;
             let width = INPUTS.min(inputs - first);
-            let panels = width.div_ceil(NR);
+            let panels = width.div_ceil(columns);
             // SAFETY: every worker has its own space, and runs one task at a time.
             let space = unsafe { space.range(worker * (packed + sums), packed + sums) };
             let (packed, sums) = space.split_at_mut(packed);
-            let blocks: &mut [Block] = &mut bytemuck::cast_slice_mut(sums)[..tiles * panels];
-            blocks.fill([[0.0; NR]; MR]);
+            let sums = &mut sums[..tiles * panels * tile.elements()];
+            sums.fill(0.0);
             for start in (0..p.outputs()).step_by(DEPTH) {
                 let len = DEPTH.min(p.outputs() - start);
                 for step in 0..len {
                     let row = &weights[(start + step) * inputs + first..][..width];
-                    for (panel, from) in row.chunks(NR).enumerate() {
-                        pack(&mut packed[(panel * len + step) * NR..][..NR], from);
+                    for (panel, from) in row.chunks(columns).enumerate() {
+                        pack(&mut packed[(panel * len + step) * columns..][..columns], from);
                     }
                 }
-                let sweep = Sweep { segments: 1, len, a_step: 1, a_segment: 0, b_step: NR, b_segment: 0 };
+                let sweep = Sweep { segments: 1, len, a_step: 1, a_segment: 0, b_step: columns, b_segment: 0 };
                 // Meanwhile the next weights come from memory: packing alone would wait for each of their lines.
                 let mut lines = (0..len).flat_map(|step| {
                     let row = (start + DEPTH + step) * inputs + first;
-                    (row..row + width).step_by(NR)
+                    (row..row + width).step_by(LINE)
                 });
-                let share = (len * panels).div_ceil(tiles * panels);
-                for (panel, blocks) in packed.chunks_exact(len * NR).zip(blocks.chunks_exact_mut(tiles)) {
-                    for (tile, block) in blocks.iter_mut().enumerate() {
+                let share = (len * width.div_ceil(LINE)).div_ceil(tiles * panels);
+                for (panel, sums) in
+                    packed.chunks_exact(len * columns).zip(sums.chunks_exact_mut(tiles * tile.elements()))
+                {
+                    for (i, block) in sums.chunks_exact_mut(tile.elements()).enumerate() {
                         lines.by_ref().take(share).for_each(|at| prefetch(weights, at));
                         // Rows beyond the last sample compute that again.
-                        let row = |i: usize| (tile * MR + i).min(p.batch() - 1) * ld + start;
-                        accumulate(&sweep, dy, &std::array::from_fn(row), panel, block);
+                        let row = |row: usize| (i * rows + row).min(p.batch() - 1) * ld + start;
+                        tile.accumulate(&sweep, dy, &std::array::from_fn(row), panel, block);
                     }
                 }
             }
             for sample in 0..p.batch() {
-                for (panel, blocks) in blocks.chunks_exact(tiles).enumerate() {
-                    let sums = &blocks[sample / MR][sample % MR];
-                    let first = first + panel * NR;
-                    let width = NR.min(inputs - first);
+                for (panel, sums) in sums.chunks_exact(tiles * tile.elements()).enumerate() {
+                    let sums = &sums[sample * columns..][..columns];
+                    let first = first + panel * columns;
+                    let width = columns.min(inputs - first);
                     for_runs(p, first, width, |at, position, len| {
                         // SAFETY: these inputs belong to this task.
                         let dx = unsafe { dx.range(sample * p.x_row() + position, len) };
@@ -116,12 +127,21 @@ fn for_runs(p: &Params, first: usize, count: usize, mut f: impl FnMut(usize, usi
 
 /// Elements of dy packed for the weight gradient.
 fn packed_dy(p: &Params) -> usize {
-    p.outputs().next_multiple_of(MR) * p.batch()
+    p.outputs().next_multiple_of(weight_tile(p).rows) * p.batch()
+}
+
+/// Elements of x that a task packs.
+fn packed_x(p: &Params) -> usize {
+    TILE.0.next_multiple_of(weight_tile(p).columns) * p.batch()
+}
+
+fn weight_tile(p: &Params) -> Tile {
+    Tile::new(p.outputs().min(TILE.1), p.inputs().min(TILE.0))
 }
 
 /// Bytes of scratch for the weight gradient.
 fn weight_scratch(p: &Params, workers: usize) -> usize {
-    (packed_dy(p) + workers * TILE.0 * p.batch()) * 4
+    (packed_dy(p) + workers * packed_x(p)) * 4
 }
 
 impl Kernel for LinearWeightGradient {
@@ -138,36 +158,41 @@ impl Kernel for LinearWeightGradient {
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (x, dy) = (args.read::<f32>(0), args.read::<f32>(1));
         let (dw, db) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));
-        let (columns, space) = args.write::<f32>(4).split_at_mut(packed_dy(p));
-        pack_and_sum(p, host, dy, columns, &db);
-        let (columns, space) = (&*columns, Shared::new(space));
+        let (dys, space) = args.write::<f32>(4).split_at_mut(packed_dy(p));
+        pack_and_sum(p, host, dy, dys, &db);
+        let (dys, space) = (&*dys, Shared::new(space));
+        let tile = weight_tile(p);
+        let Tile { rows, columns, .. } = tile;
         let (inputs, outputs, batch) = (p.inputs(), p.outputs(), p.batch());
-        let (across, down) = (inputs.div_ceil(TILE.0), outputs.div_ceil(TILE.1));
+        // Whole blocks.
+        let height = TILE.1 / rows * rows;
+        let (across, down) = (inputs.div_ceil(TILE.0), outputs.div_ceil(height));
         host.parallel(across * down, &|task, worker| {
-            let (left, top) = (task / down * TILE.0, task % down * TILE.1);
+            let (left, top) = (task / down * TILE.0, task % down * height);
             let width = TILE.0.min(inputs - left);
             // SAFETY: every worker has its own space, and runs one task at a time.
-            let packed = unsafe { space.range(worker * TILE.0 * batch, TILE.0 * batch) };
+            let packed = unsafe { space.range(worker * packed_x(p), packed_x(p)) };
             for (sample, row) in x.chunks(p.x_row()).take(batch).enumerate() {
-                for panel in 0..width.div_ceil(NR) {
-                    let to = &mut packed[(panel * batch + sample) * NR..][..NR];
-                    let count = NR.min(width - panel * NR);
-                    for_runs(p, left + panel * NR, count, |at, position, len| {
+                for panel in 0..width.div_ceil(columns) {
+                    let to = &mut packed[(panel * batch + sample) * columns..][..columns];
+                    let count = columns.min(width - panel * columns);
+                    for_runs(p, left + panel * columns, count, |at, position, len| {
                         copy(&mut to[at..at + len], &row[position..position + len]);
                     });
                     to[count..].fill(0.0);
                 }
             }
-            let sweep = Sweep { segments: 1, len: batch, a_step: MR, a_segment: 0, b_step: NR, b_segment: 0 };
-            for first in (top..outputs.min(top + TILE.1)).step_by(MR) {
-                let column = &columns[first * batch..][..MR * batch];
-                for (panel, packed) in packed.chunks_exact(batch * NR).take(width.div_ceil(NR)).enumerate() {
-                    let mut block: Block = [[0.0; NR]; MR];
-                    accumulate(&sweep, column, &std::array::from_fn(|i| i), packed, &mut block);
-                    let count = NR.min(width - panel * NR);
-                    for (o, sums) in (first..outputs).zip(&block) {
+            let sweep = Sweep { segments: 1, len: batch, a_step: rows, a_segment: 0, b_step: columns, b_segment: 0 };
+            for first in (top..outputs.min(top + height)).step_by(rows) {
+                let column = &dys[first * batch..][..rows * batch];
+                for (panel, packed) in packed.chunks_exact(batch * columns).take(width.div_ceil(columns)).enumerate() {
+                    let mut block = [0.0; MAX_BLOCK];
+                    let block = &mut block[..tile.elements()];
+                    tile.accumulate(&sweep, column, &std::array::from_fn(|i| i), packed, block);
+                    let count = columns.min(width - panel * columns);
+                    for (o, sums) in (first..outputs).zip(block.chunks_exact(columns)) {
                         // SAFETY: this piece of this output's weights belongs to this task.
-                        let dw = unsafe { dw.range(o * inputs + left + panel * NR, count) };
+                        let dw = unsafe { dw.range(o * inputs + left + panel * columns, count) };
                         copy(dw, &sums[..count]);
                     }
                 }
@@ -179,13 +204,14 @@ impl Kernel for LinearWeightGradient {
     }
 }
 
-/// Packs dy: for every MR outputs, those of each sample (0 beyond the last). The sum over the samples is the gradient of the bias.
+/// Packs dy: for every row of tiles, those of each sample (0 beyond the last). The sum over the samples is the gradient of the bias.
 fn pack_and_sum(p: &Params, host: &dyn Host, dy: &[f32], columns: &mut [f32], db: &Shared<'_, f32>) {
-    alexnode_core::host::parallel_chunks(host, columns, MR * p.batch(), |tile, column| {
-        let first = tile * MR;
-        let width = MR.min(p.outputs() - first);
-        let mut total = [0.0; MR];
-        for (to, from) in column.chunks_exact_mut(MR).zip(dy.chunks(p.y_ld as usize)) {
+    let rows = weight_tile(p).rows;
+    alexnode_core::host::parallel_chunks(host, columns, rows * p.batch(), |tile, column| {
+        let first = tile * rows;
+        let width = rows.min(p.outputs() - first);
+        let mut total = [0.0; MAX_ROWS];
+        for (to, from) in column.chunks_exact_mut(rows).zip(dy.chunks(p.y_ld as usize)) {
             to[..width].copy_from_slice(&from[first..first + width]);
             to[width..].fill(0.0);
             total.iter_mut().zip(to).for_each(|(total, d)| *total += *d);

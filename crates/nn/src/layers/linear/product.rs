@@ -3,7 +3,7 @@
 use super::{Params, device};
 use crate::{
     layers::relu::relu,
-    tile::{Block, MR, NR, Sweep, accumulate},
+    tile::{Sweep, Tile},
 };
 use alexnode_core::{
     Engine, Stage, StepState, Target,
@@ -12,21 +12,28 @@ use alexnode_core::{
 };
 
 /// Outputs that a task computes: the more, the less often the samples are read; with 128 samples their sums take 24 KiB.
-const OUTPUTS: usize = 8 * MR;
-/// Inner steps between two visits of a block: this many rows of packed samples (16 KiB) stay in the first-level cache.
-const DEPTH: usize = 256;
+const OUTPUTS: usize = 48;
+/// Packed samples between two visits of a block: 16 KiB, which stay in the first-level cache.
+const PANEL: usize = 4 * 1024;
+
+/// Inputs that a task packs.
+const PIECE: usize = 256;
 
 /// y from x. Arguments: x, w, bias, y, scratch, state, ids; the last two for dropout.
 pub(crate) struct LinearForward;
 
+fn tile(p: &Params) -> Tile {
+    Tile::new(p.outputs().min(OUTPUTS), p.batch())
+}
+
 /// Elements of the packed samples.
 fn packed(p: &Params) -> usize {
-    p.batch().next_multiple_of(NR) * p.inputs()
+    p.batch().next_multiple_of(tile(p).columns) * p.inputs()
 }
 
 /// Elements of the sums of a task.
 fn sums(p: &Params) -> usize {
-    p.batch().next_multiple_of(NR) * OUTPUTS
+    p.batch().next_multiple_of(tile(p).columns) * OUTPUTS.next_multiple_of(tile(p).rows)
 }
 
 /// Bytes of scratch.
@@ -54,33 +61,35 @@ impl Kernel for LinearForward {
         pack(p, host, x, samples);
         let (samples, space) = (&*samples, Shared::new(space));
         let (inputs, size) = (p.inputs(), sums(p));
-        let panels = p.batch().div_ceil(NR);
+        let tile = tile(p);
+        let Tile { rows, columns, .. } = tile;
+        let (panels, depth) = (p.batch().div_ceil(columns), PANEL / columns);
         host.parallel(p.outputs().div_ceil(OUTPUTS), &|task, worker| {
             let first = task * OUTPUTS;
             let outputs = OUTPUTS.min(p.outputs() - first);
-            let tiles = outputs.div_ceil(MR);
+            let tiles = outputs.div_ceil(rows);
             // SAFETY: every worker has its own sums, and runs one task at a time.
             let sums = unsafe { space.range(worker * size, size) };
-            let blocks: &mut [Block] = &mut bytemuck::cast_slice_mut(sums)[..tiles * panels];
-            blocks.fill([[0.0; NR]; MR]);
-            for start in (0..inputs).step_by(DEPTH) {
-                let len = DEPTH.min(inputs - start);
-                let sweep = Sweep { segments: 1, len, a_step: 1, a_segment: 0, b_step: NR, b_segment: 0 };
-                for (panel, blocks) in blocks.chunks_exact_mut(tiles).enumerate() {
-                    let samples = &samples[(panel * inputs + start) * NR..][..len * NR];
-                    for (tile, block) in blocks.iter_mut().enumerate() {
+            let sums = &mut sums[..tiles * panels * tile.elements()];
+            sums.fill(0.0);
+            for start in (0..inputs).step_by(depth) {
+                let len = depth.min(inputs - start);
+                let sweep = Sweep { segments: 1, len, a_step: 1, a_segment: 0, b_step: columns, b_segment: 0 };
+                for (panel, sums) in sums.chunks_exact_mut(tiles * tile.elements()).enumerate() {
+                    let samples = &samples[(panel * inputs + start) * columns..][..len * columns];
+                    for (i, block) in sums.chunks_exact_mut(tile.elements()).enumerate() {
                         // Rows beyond the last output compute that again.
-                        let row = |i: usize| (first + (tile * MR + i).min(outputs - 1)) * inputs + start;
-                        accumulate(&sweep, weights, &std::array::from_fn(row), samples, block);
+                        let row = |row: usize| (first + (i * rows + row).min(outputs - 1)) * inputs + start;
+                        tile.accumulate(&sweep, weights, &std::array::from_fn(row), samples, block);
                     }
                 }
             }
-            for (panel, blocks) in blocks.chunks_exact(tiles).enumerate() {
-                for sample in panel * NR..p.batch().min((panel + 1) * NR) {
+            for (panel, sums) in sums.chunks_exact(tiles * tile.elements()).enumerate() {
+                for sample in panel * columns..p.batch().min((panel + 1) * columns) {
                     // SAFETY: these outputs belong to this task.
                     let y = unsafe { y.range(sample * p.y_ld as usize + first, outputs) };
                     for (o, y) in y.iter_mut().enumerate() {
-                        let sum = blocks[o / MR][o % MR][sample % NR] + bias[first + o];
+                        let sum = sums[o * columns + sample % columns] + bias[first + o];
                         *y = if p.relu != 0 { relu(sum) } else { sum };
                     }
                     p.dropout.apply(&state, ids[sample], first, y);
@@ -93,18 +102,19 @@ impl Kernel for LinearForward {
     }
 }
 
-/// Packs samples: panel j holds, for each input, that input of the samples j NR.. (0 beyond the last).
+/// Packs samples: a panel holds, for each input, that input of as many samples as a tile has columns (0 beyond the last).
 fn pack(p: &Params, host: &dyn Host, x: &[f32], packed: &mut [f32]) {
-    let (inputs, pieces) = (p.inputs(), p.inputs().div_ceil(DEPTH));
+    let (inputs, columns) = (p.inputs(), tile(p).columns);
+    let pieces = inputs.div_ceil(PIECE);
     let packed = Shared::new(packed);
-    host.parallel(p.batch().div_ceil(NR) * pieces, &|task, _| {
-        let (panel, start) = (task / pieces, task % pieces * DEPTH);
-        let len = DEPTH.min(inputs - start);
-        let width = NR.min(p.batch() - panel * NR);
-        let rows = &x[panel * NR * p.x_row()..];
+    host.parallel(p.batch().div_ceil(columns) * pieces, &|task, _| {
+        let (panel, start) = (task / pieces, task % pieces * PIECE);
+        let len = PIECE.min(inputs - start);
+        let width = columns.min(p.batch() - panel * columns);
+        let rows = &x[panel * columns * p.x_row()..];
         // SAFETY: this piece of this panel belongs to this task.
-        let to = unsafe { packed.range((panel * inputs + start) * NR, len * NR) };
-        for (i, to) in to.chunks_exact_mut(NR).enumerate() {
+        let to = unsafe { packed.range((panel * inputs + start) * columns, len * columns) };
+        for (i, to) in to.chunks_exact_mut(columns).enumerate() {
             let position = p.position(start + i);
             for (j, to) in to.iter_mut().enumerate() {
                 *to = if j < width { rows[j * p.x_row() + position] } else { 0.0 };

@@ -7,7 +7,7 @@ use crate::{
         conv2d::{Params, Plane, cut_patch},
         relu::relu,
     },
-    tile::{Block, MR, NR, Sweep, accumulate, copy, pack, pack_columns},
+    tile::{MAX_BLOCK, Sweep, Tile, copy, pack, pack_columns},
 };
 use alexnode_core::{
     Engine, Stage, Target,
@@ -15,8 +15,8 @@ use alexnode_core::{
     kernel::{Access, Args, Kernel},
 };
 
-/// Images of a task of the data gradient: whole blocks of rows; every task packs all weights anew, so not too few.
-const IMAGES: usize = 4 * MR;
+/// Images of a task of the data gradient: every task packs all weights anew, so not too few.
+const IMAGES: usize = 24;
 
 /// y from x. Arguments: x, w, bias, y, scratch.
 pub(crate) struct Local2dForward;
@@ -59,9 +59,19 @@ impl Place {
     }
 }
 
+/// The tile of products whose columns are the output channels.
+fn channels_tile(p: &Params) -> Tile {
+    Tile::new(Tile::MANY, p.y().c)
+}
+
+/// The tile of products whose columns are the elements of a window.
+fn window_tile(p: &Params) -> Tile {
+    Tile::new(Tile::MANY, p.weights())
+}
+
 /// Elements from one window to the next where they are packed: the last vector of a row may read beyond it.
 fn row(p: &Params) -> usize {
-    p.weights().next_multiple_of(NR)
+    p.weights().next_multiple_of(window_tile(p).columns)
 }
 
 fn windows(p: &Params) -> usize {
@@ -70,7 +80,7 @@ fn windows(p: &Params) -> usize {
 
 /// Bytes of scratch for forward: windows, packed weights.
 fn forward_scratch(p: &Params, workers: usize) -> usize {
-    workers * (windows(p) + p.weights() * NR) * 4
+    workers * (windows(p) + p.weights() * channels_tile(p).columns) * 4
 }
 
 /// Bytes of scratch for the weight gradient: windows.
@@ -80,7 +90,7 @@ fn weight_scratch(p: &Params, workers: usize) -> usize {
 
 /// Bytes of scratch for the data gradient: gradients of windows, packed weights.
 fn data_scratch(p: &Params, workers: usize) -> usize {
-    workers * (IMAGES * row(p) + p.y().c * NR) * 4
+    workers * (IMAGES * row(p) + p.y().c * window_tile(p).columns) * 4
 }
 
 /// Packs the window of every image at `place`.
@@ -108,25 +118,28 @@ impl Kernel for Local2dForward {
         let (x, weights, bias) = (args.read::<f32>(0), args.read::<f32>(1), args.read::<f32>(2));
         let (y, space) = (Shared::new(args.write::<f32>(3)), Shared::new(args.write::<f32>(4)));
         let (inner, outputs, batch) = (p.weights(), p.y().c, p.batch as usize);
-        let size = windows(p) + inner * NR;
-        let sweep = Sweep { segments: 1, len: inner, a_step: 1, a_segment: 0, b_step: NR, b_segment: 0 };
+        let tile = channels_tile(p);
+        let Tile { rows, columns, .. } = tile;
+        let size = windows(p) + inner * columns;
+        let sweep = Sweep { segments: 1, len: inner, a_step: 1, a_segment: 0, b_step: columns, b_segment: 0 };
         host.parallel(Place::count(p), &|task, worker| {
             let place = Place::new(p, task);
             // SAFETY: every worker has its own space, and runs one task at a time.
             let (windows, packed) = unsafe { space.range(worker * size, size) }.split_at_mut(windows(p));
             cut_windows(p, x, &place, windows);
-            for channel in (0..outputs).step_by(NR) {
-                let width = NR.min(outputs - channel);
+            for channel in (0..outputs).step_by(columns) {
+                let width = columns.min(outputs - channel);
                 let first = place.weights + channel;
-                let rows = &weights[first * inner..][..width * inner];
-                pack_columns(packed, rows, inner);
-                for image in (0..batch).step_by(MR) {
+                pack_columns(packed, columns, &weights[first * inner..][..width * inner], inner);
+                for image in (0..batch).step_by(rows) {
                     // Rows beyond the last image compute that again.
                     let offsets = std::array::from_fn(|i| (image + i).min(batch - 1) * row(p));
-                    let mut block: Block = [[0.0; NR]; MR];
-                    block.iter_mut().for_each(|sums| sums[..width].copy_from_slice(&bias[first..first + width]));
-                    accumulate(&sweep, windows, &offsets, packed, &mut block);
-                    for (image, sums) in (image..batch).zip(&block) {
+                    let mut block = [0.0; MAX_BLOCK];
+                    block
+                        .chunks_exact_mut(columns)
+                        .for_each(|sums| sums[..width].copy_from_slice(&bias[first..first + width]));
+                    tile.accumulate(&sweep, windows, &offsets, packed, &mut block);
+                    for (image, sums) in (image..batch).zip(block[..tile.elements()].chunks_exact(columns)) {
                         // SAFETY: these channels of this position belong to this task.
                         let y = unsafe { y.range(image * p.y().image() + place.y(p) + channel, width) };
                         for (y, sum) in y.iter_mut().zip(sums) {
@@ -159,6 +172,8 @@ impl Kernel for Local2dWeightGradient {
         let space = Shared::new(args.write::<f32>(4));
         let (inner, outputs, batch) = (p.weights(), p.y().c, p.batch as usize);
         let (size, row, image) = (windows(p), row(p), p.y().image());
+        let tile = window_tile(p);
+        let Tile { rows, columns, .. } = tile;
         let sweep = Sweep { segments: 1, len: batch, a_step: image, a_segment: 0, b_step: row, b_segment: 0 };
         host.parallel(Place::count(p), &|task, worker| {
             let place = Place::new(p, task);
@@ -173,14 +188,14 @@ impl Kernel for Local2dWeightGradient {
             for dy in dy.chunks(image).take(batch) {
                 db.iter_mut().zip(dy).for_each(|(sum, d)| *sum += d);
             }
-            for left in (0..inner).step_by(NR) {
-                let width = NR.min(inner - left);
-                for output in (0..outputs).step_by(MR) {
+            for left in (0..inner).step_by(columns) {
+                let width = columns.min(inner - left);
+                for output in (0..outputs).step_by(rows) {
                     // Rows beyond the last output compute that again.
                     let offsets = std::array::from_fn(|i| (output + i).min(outputs - 1));
-                    let mut block: Block = [[0.0; NR]; MR];
-                    accumulate(&sweep, dy, &offsets, &windows[left..], &mut block);
-                    for (o, sums) in (output..outputs).zip(&block) {
+                    let mut block = [0.0; MAX_BLOCK];
+                    tile.accumulate(&sweep, dy, &offsets, &windows[left..], &mut block);
+                    for (o, sums) in (output..outputs).zip(block[..tile.elements()].chunks_exact(columns)) {
                         copy(&mut dw[o * inner + left..][..width], &sums[..width]);
                     }
                 }
@@ -206,7 +221,7 @@ impl Kernel for Local2dDataGradient {
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (dy, weights) = (args.read::<f32>(0), args.read::<f32>(1));
         let (dx, space) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));
-        let (plane, batch, size) = (p.x(), p.batch as usize, IMAGES * row(p) + p.y().c * NR);
+        let (plane, batch, size) = (p.x(), p.batch as usize, IMAGES * row(p) + p.y().c * window_tile(p).columns);
         host.parallel(batch.div_ceil(IMAGES), &|task, worker| {
             let images = task * IMAGES..batch.min((task + 1) * IMAGES);
             // SAFETY: every worker has its own space, and runs one task at a time.
@@ -239,20 +254,22 @@ fn gradient_of_windows(
     packed: &mut [f32],
 ) {
     let (inner, outputs, image) = (p.weights(), p.y().c, p.y().image());
-    let sweep = Sweep { segments: 1, len: outputs, a_step: 1, a_segment: 0, b_step: NR, b_segment: 0 };
+    let tile = window_tile(p);
+    let Tile { rows, columns, .. } = tile;
+    let sweep = Sweep { segments: 1, len: outputs, a_step: 1, a_segment: 0, b_step: columns, b_segment: 0 };
     let weights = &weights[place.weights * inner..][..outputs * inner];
-    for left in (0..inner).step_by(NR) {
-        let width = NR.min(inner - left);
-        for (to, from) in packed.chunks_exact_mut(NR).zip(weights.chunks_exact(inner)) {
+    for left in (0..inner).step_by(columns) {
+        let width = columns.min(inner - left);
+        for (to, from) in packed.chunks_exact_mut(columns).zip(weights.chunks_exact(inner)) {
             pack(to, &from[left..left + width]);
         }
-        for first in images.clone().step_by(MR) {
+        for first in images.clone().step_by(rows) {
             // Rows beyond the last image compute that again.
             let offsets = std::array::from_fn(|i| (first + i).min(images.end - 1) * image + place.y(p));
-            let mut block: Block = [[0.0; NR]; MR];
-            accumulate(&sweep, dy, &offsets, packed, &mut block);
-            for (image, sums) in (first..images.end).zip(&block) {
-                copy(&mut windows[(image - images.start) * row(p) + left..][..NR], sums);
+            let mut block = [0.0; MAX_BLOCK];
+            tile.accumulate(&sweep, dy, &offsets, packed, &mut block);
+            for (image, sums) in (first..images.end).zip(block[..tile.elements()].chunks_exact(columns)) {
+                copy(&mut windows[(image - images.start) * row(p) + left..][..columns], sums);
             }
         }
     }

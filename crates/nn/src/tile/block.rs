@@ -1,0 +1,145 @@
+//! The loop over the steps of a sweep, for any vector.
+
+use super::{Ends, MAX_ROWS, Sweep};
+use crate::layers::relu::relu;
+
+/// What is done with vectors, whichever the processor has.
+pub trait Work {
+    /// Does it. To be inlined always: only then it uses the instructions of `V`.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `V`.
+    unsafe fn run<V: Vector>(self);
+}
+
+/// Some numbers that are computed at once.
+pub trait Vector: Copy {
+    /// How many: 8 or 16.
+    const LANES: usize;
+    /// # Safety
+    /// The elements are readable; the processor has the instructions.
+    unsafe fn load(from: *const f32) -> Self;
+    /// # Safety
+    /// The elements are writable; the processor has the instructions.
+    unsafe fn store(self, to: *mut f32);
+    /// The same number in every lane.
+    ///
+    /// # Safety
+    /// The element is readable; the processor has the instructions.
+    unsafe fn splat(from: *const f32) -> Self;
+    /// `a b + self`.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    /// `self + other`.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self - other`.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn sub(self, other: Self) -> Self;
+    /// `self other`.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn mul(self, other: Self) -> Self;
+    /// 0 for what is at most 0.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn relu(self) -> Self;
+}
+
+/// # Safety
+/// The processor has the instructions of `V`; the sweep stays inside the operands, also from the last of the first `ROWS` rows of a; each of the first `ROWS`
+/// rows of c, and `ends.start` where it is not null, has `VECTORS` vectors.
+#[inline(always)]
+pub unsafe fn accumulate<V: Vector, const ROWS: usize, const VECTORS: usize>(
+    sweep: &Sweep,
+    a: &[*const f32; MAX_ROWS],
+    b: *const f32,
+    c: &[*mut f32; MAX_ROWS],
+    ends: &Ends,
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let a: [*const f32; ROWS] = std::array::from_fn(|i| a[i]);
+        let start = |i: usize| if ends.start.is_null() { c[i].cast_const() } else { ends.start };
+        let mut acc: [[V; VECTORS]; ROWS] =
+            std::array::from_fn(|i| std::array::from_fn(|j| V::load(start(i).add(j * V::LANES))));
+        for segment in 0..sweep.segments {
+            let mut offset = segment * sweep.a_segment;
+            let mut b = b.add(segment * sweep.b_segment);
+            for _ in 0..sweep.len {
+                let row: [V; VECTORS] = std::array::from_fn(|j| V::load(b.add(j * V::LANES)));
+                for (acc, a) in acc.iter_mut().zip(a) {
+                    let a = V::splat(a.add(offset));
+                    for (acc, b) in acc.iter_mut().zip(row) {
+                        *acc = acc.add_product(a, b);
+                    }
+                }
+                offset += sweep.a_step;
+                b = b.add(sweep.b_step);
+            }
+        }
+        for (acc, c) in acc.iter().zip(c) {
+            for (j, acc) in acc.iter().enumerate() {
+                let sums = if ends.relu { acc.relu() } else { *acc };
+                sums.store(c.add(j * V::LANES));
+            }
+        }
+    }
+}
+
+/// Eight numbers, in whatever the target always has.
+#[derive(Clone, Copy)]
+pub struct Portable([f32; 8]);
+
+impl Vector for Portable {
+    const LANES: usize = 8;
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { from.cast::<[f32; 8]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) };
+    }
+    #[inline(always)]
+    unsafe fn splat(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Self([unsafe { *from }; 8])
+    }
+    #[inline(always)]
+    unsafe fn add_product(mut self, a: Self, b: Self) -> Self {
+        for (x, (a, b)) in self.0.iter_mut().zip(a.0.into_iter().zip(b.0)) {
+            *x += a * b;
+        }
+        self
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        Self(self.0.map(relu))
+    }
+    #[inline(always)]
+    unsafe fn add(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(x, y)| *x += y);
+        self
+    }
+    #[inline(always)]
+    unsafe fn sub(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(x, y)| *x -= y);
+        self
+    }
+    #[inline(always)]
+    unsafe fn mul(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(x, y)| *x *= y);
+        self
+    }
+}
