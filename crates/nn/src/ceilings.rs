@@ -4,7 +4,10 @@
 //! Kernels of the usual kind, with nothing in the way: a copy within the device's memory, and multiply-adds on registers; on tensor cores by `mma.sync`,
 //! which the layers use (later devices have faster instructions).
 
-use crate::timing::{SlotName, Spread, TimingOptions, repeats, sample};
+use crate::{
+    layers::linear::LinearForward,
+    timing::{SlotName, Spread, TimingOptions, repeats, sample},
+};
 use alexnode_core::{
     Backend, BufferId, Engine, Error, ErrorCode, Launch, Precision, Result, SlotId, Stage, Target, View,
     host::{Host, parallel_chunks},
@@ -15,6 +18,7 @@ use multiversion::multiversion;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
+    hint::black_box,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -77,42 +81,65 @@ impl Kernel for MultiplyCeiling {
     const SOURCE: &'static str = "ceilings.cu";
     const ACCESS: &'static [Access] = &[Access::Write];
     fn run(p: &MultiplyCeilingParams, args: &Args<'_>, host: &dyn Host) {
-        // A multiple of the lanes: the factors and terms of every task are those of the first one.
-        const TASK: usize = 32 * LANES;
+        // A multiple of the period: the factors and terms of every task are those of the first one.
+        const TASK: usize = 256;
         let y = &mut args.write::<f32>(0)[..p.items as usize];
-        parallel_chunks(host, y, TASK, |_, y| {
-            for y in y.chunks_mut(LANES) {
-                y.copy_from_slice(&chains(p.rounds)[..y.len()]);
-            }
-        });
+        parallel_chunks(host, y, TASK, |_, y| chains(p.rounds, y));
     }
     fn stages(p: &MultiplyCeilingParams, _: &Target) -> Vec<Stage> {
         vec![Stage::each(Self::NAME, p.items as usize)]
     }
 }
 
-/// Items that the processor computes at once: after so many, factors and terms repeat.
-const LANES: usize = 8;
+/// After so many items, factors and terms repeat.
+const PERIOD: usize = 8;
 
 /// The factors and terms of the first items, as in the `.cu`.
-pub fn factors_and_terms() -> ([f32; LANES], [f32; LANES]) {
+pub fn factors_and_terms() -> ([f32; PERIOD], [f32; PERIOD]) {
     let factor = |i: usize| (1023 - i % 8) as f32 / 1024.0;
     let term = |i: usize| (1 + i % 4) as f32 / 1024.0;
     (std::array::from_fn(factor), std::array::from_fn(term))
 }
 
+/// The results of items from a multiple of the period on.
+fn chains(rounds: u32, y: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        return wide(rounds, y);
+    }
+    narrow(rounds, y);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[multiversion(targets("x86_64+avx512f+fma"))]
+fn wide(rounds: u32, y: &mut [f32]) {
+    vectors::<16>(rounds, y);
+}
+
 #[multiversion(targets("x86_64+avx2+fma"))]
-fn chains(rounds: u32) -> [f32; LANES] {
-    let (factor, term) = factors_and_terms();
-    let mut x: [[f32; LANES]; CHAINS] = std::array::from_fn(|chain| [1.0 + chain as f32; LANES]);
-    for _ in 0..rounds {
-        for x in &mut x {
-            for lane in 0..LANES {
-                x[lane] = x[lane].mul_add(factor[lane], term[lane]);
+fn narrow(rounds: u32, y: &mut [f32]) {
+    vectors::<8>(rounds, y);
+}
+
+/// As many items at a time as the chains and a vector of the processor leave registers for.
+#[inline(always)]
+fn vectors<const LANES: usize>(rounds: u32, y: &mut [f32]) {
+    let (factors, terms) = factors_and_terms();
+    let factor: [f32; LANES] = std::array::from_fn(|lane| factors[lane % PERIOD]);
+    let term: [f32; LANES] = std::array::from_fn(|lane| terms[lane % PERIOD]);
+    for y in y.chunks_mut(LANES) {
+        let mut x: [[f32; LANES]; CHAINS] = std::array::from_fn(|chain| [1.0 + chain as f32; LANES]);
+        // The same for every vector: it must not be computed once for all of them.
+        for _ in 0..black_box(rounds) {
+            for x in &mut x {
+                for lane in 0..LANES {
+                    x[lane] = x[lane].mul_add(factor[lane], term[lane]);
+                }
             }
         }
+        let sums: [f32; LANES] = std::array::from_fn(|lane| x.iter().map(|x| x[lane]).sum());
+        y.copy_from_slice(&sums[..y.len()]);
     }
-    std::array::from_fn(|lane| x.iter().map(|x| x[lane]).sum())
 }
 
 /// The constants of [`TensorCeiling`].
@@ -186,6 +213,8 @@ pub struct Ceilings {
     pub copy: Spread,
     /// Multiplications and additions per second, by precision: those that the device was opened with.
     pub multiply: BTreeMap<String, Spread>,
+    /// Multiplications and additions per second of a product of large matrices, by the kernel of linear layers. `None` on CUDA devices.
+    pub gemm: Option<Spread>,
 }
 
 /// Bytes of a vector.
@@ -214,8 +243,12 @@ pub fn measure(backend: &mut dyn Backend, options: &TimingOptions, cancel: &Atom
         _ => None,
     };
     multiply.extend(on_tensor_cores.map(|(precision, rate)| (precision.to_string(), rate)));
+    let gemm = match bench.backend.slots()[0].engine {
+        Engine::Host { workers } => Some(bench.gemm(workers)?),
+        Engine::Cuda(_) => None,
+    };
     let slot = SlotName::all(bench.backend).swap_remove(0);
-    Ok(Ceilings { slot, copy, multiply })
+    Ok(Ceilings { slot, copy, multiply, gemm })
 }
 
 struct Bench<'a> {
@@ -228,8 +261,12 @@ impl Bench<'_> {
     /// Bytes per second. Beyond what caches hold, unless that would take long or there is little memory.
     fn copy(&mut self) -> Result<Spread> {
         let most = self.backend.slots()[0].free.map_or(usize::MAX, |free| free / 4);
-        let sizes = [16 << 20, 64 << 20, 256 << 20, 512 << 20].into_iter().filter(|bytes| *bytes <= most);
-        self.largest(sizes, |bytes| {
+        // The caches of processors are larger, and their copies slower.
+        let sizes: &[usize] = match self.backend.slots()[0].engine {
+            Engine::Host { .. } => &[16 << 20, 256 << 20],
+            Engine::Cuda(_) => &[16 << 20, 64 << 20, 256 << 20, 512 << 20],
+        };
+        self.largest(sizes.iter().copied().filter(|bytes| *bytes <= most), |bytes| {
             let params = CopyCeilingParams { vectors: (bytes / VECTOR) as u32 };
             Work::new::<CopyCeiling>(params, vec![bytes, bytes], 2.0 * bytes as f64)
         })
@@ -240,6 +277,16 @@ impl Bench<'_> {
         self.largest([1 << 14, 1 << 17, 1 << 20, 1 << 22], |items| {
             let params = MultiplyCeilingParams { items: items as u32, rounds: ROUNDS };
             Work::new::<MultiplyCeiling>(params, vec![items * 4], params.flops())
+        })
+    }
+
+    /// Multiplications and additions per second of the kernel of linear layers, on `workers` workers.
+    fn gemm(&mut self, workers: usize) -> Result<Spread> {
+        self.largest([256, 1024, 2048], |inputs| {
+            const BATCH: usize = 384;
+            let (params, buffers) = LinearForward::plain(BATCH, inputs, inputs, workers);
+            let flops = 2.0 * (BATCH * inputs * inputs) as f64;
+            Work::new::<LinearForward>(params, buffers.to_vec(), flops)
         })
     }
 
@@ -296,13 +343,13 @@ impl Bench<'_> {
         Ok((seconds, Spread::of(&samples).rate(work.amount)))
     }
 
-    /// Bytes without a pattern: some devices are faster on zeros.
+    /// Numbers from 1 to 2 without a pattern: some devices are faster on zeros, and others slower on numbers that are hardly any.
     fn fill(&mut self, view: View) -> Result<()> {
         const PIECE: usize = 4 << 20;
         let mut state = 1u64;
         let mut word = || {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            (state >> 32) as u32
+            (state >> 41) as u32 | 1f32.to_bits()
         };
         let words: Vec<u32> = (0..PIECE.min(view.bytes) / 4).map(|_| word()).collect();
         let piece: &[u8] = bytemuck::cast_slice(&words);
