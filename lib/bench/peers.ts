@@ -2,15 +2,9 @@
  * Other programs that train the same network, under the clock of a bench: each is an adapter in bench/peers that reads a request per line and answers with
  * one, so that steps of all can take turns.
  */
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { createInterface, type Interface } from 'node:readline';
-import type { Readable, Writable } from 'node:stream';
-import { fileURLToPath } from 'node:url';
-
-import { AlexnodeError } from '../errors.js';
 import type { NetworkSpec } from '../layers.js';
 import type { Pass } from '../timings.js';
+import { Wire } from './wire.js';
 
 /** The peers that there are adapters for. */
 export const PEERS = ['torch', 'tfjs'] as const;
@@ -80,8 +74,6 @@ export interface PeerJob {
   weights: string;
 }
 
-type Answer = { type: string; message?: string } & Record<string, unknown>;
-
 /** Seconds of each step. */
 export interface PeerSamples {
   seconds: number[];
@@ -100,25 +92,17 @@ export class Peer {
   readonly name: PeerName;
   readonly setting: string;
   readonly batch: number;
-  version = '';
-  details = '';
-  readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
-  readonly #lines: AsyncIterator<string>;
-  readonly #reader: Interface;
-  #stderr = '';
+  readonly version: string;
+  readonly details: string;
+  readonly #wire: Wire;
 
-  private constructor(name: PeerName, setting: string, batch: number, child: ChildProcessByStdio<Writable, Readable, Readable>) {
+  private constructor(name: PeerName, setting: string, batch: number, wire: Wire, ready: Record<string, unknown>) {
     this.name = name;
     this.setting = setting;
     this.batch = batch;
-    this.#child = child;
-    this.#reader = createInterface({ input: child.stdout });
-    this.#lines = this.#reader[Symbol.asyncIterator]();
-    // What the program says of its own accord is told only where it fails.
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      this.#stderr = (this.#stderr + text).slice(-2000);
-    });
-    child.stdin.on('error', () => undefined);
+    this.version = String(ready.version);
+    this.details = String(ready.details);
+    this.#wire = wire;
   }
 
   /** The settings of a peer, and how many images it is asked to train on at a time where the bench trains on `batch`. */
@@ -127,95 +111,65 @@ export class Peer {
     return settings.map((setting) => ({ setting: setting.name, batch: Math.min(batch, most ?? batch) }));
   }
 
-  /** What installs a peer. */
-  static remedy(name: PeerName): string {
-    return ADAPTERS[name].remedy;
-  }
-
   /** Starts an adapter in a setting. What keeps it from taking part is an error with its own words; ERR_ABORTED where `signal` is aborted. */
-  static async open(name: PeerName, setting: string, job: PeerJob, places: PeerPlaces, signal?: AbortSignal): Promise<Peer> {
-    const adapter = ADAPTERS[name];
-    const found = adapter.settings.find((one) => one.name === setting);
-    const file = fileURLToPath(new URL(`../../bench/peers/${adapter.file}`, import.meta.url));
-    if (!existsSync(file)) {
-      throw new AlexnodeError('ERR_USAGE', `the adapter ${adapter.file} is not part of the package`, {
-        hint: 'Run `npm run bench` in the repository.',
-      });
-    }
-    const child = spawn(adapter.program(places), [file], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      env: { ...process.env, ...found?.environment(job.threads), ALEXNODE_MODULES: places.modules ?? process.cwd() },
-      ...(signal === undefined ? {} : { signal }),
+  static async open(
+    name: PeerName,
+    setting: string,
+    job: PeerJob,
+    places: PeerPlaces,
+    signal?: AbortSignal,
+  ): Promise<Peer> {
+    const { file, program, settings, remedy } = ADAPTERS[name];
+    const found = settings.find((one) => one.name === setting);
+    const environment = { ...found?.environment(job.threads), ALEXNODE_MODULES: places.modules ?? process.cwd() };
+    const wire = await Wire.open({
+      name: `${name} (${setting})`,
+      program: program(places),
+      file,
+      environment,
+      remedy,
+      signal,
     });
-    const peer = new Peer(name, setting, job.batch, child);
     try {
-      await new Promise((resolve, reject) => {
-        child.once('spawn', resolve);
-        child.once('error', reject);
-      });
-      child.on('error', () => undefined);
-      const { version, details } = await peer.#ask({ type: 'open', setting, ...job });
-      peer.version = String(version);
-      peer.details = String(details);
-      return peer;
+      return new Peer(name, setting, job.batch, wire, await wire.ask({ type: 'open', setting, ...job }));
     } catch (error) {
-      await peer.close();
+      await wire.close();
       throw error;
     }
   }
 
   get pid(): number {
-    return this.#child.pid ?? 0;
+    return this.#wire.pid;
   }
 
   async train(steps: number): Promise<PeerSamples> {
-    return (await this.#ask({ type: 'train', steps })) as unknown as PeerSamples;
+    return (await this.#wire.ask({ type: 'train', steps })) as unknown as PeerSamples;
   }
 
   async infer(steps: number): Promise<PeerSamples> {
-    return (await this.#ask({ type: 'infer', steps })) as unknown as PeerSamples;
+    return (await this.#wire.ask({ type: 'infer', steps })) as unknown as PeerSamples;
   }
 
   /** `null` where it cannot tell. */
   async layers(steps: number): Promise<PeerRow[] | null> {
-    const { rows } = await this.#ask({ type: 'layers', steps });
+    const { rows } = await this.#wire.ask({ type: 'layers', steps });
     return (rows ?? null) as PeerRow[] | null;
   }
 
   /** Multiplications and additions per second of a product of matrices; `null` where it has none. */
   async gemm(): Promise<number | null> {
-    const { flopsPerSecond } = await this.#ask({ type: 'gemm' });
+    const { flopsPerSecond } = await this.#wire.ask({ type: 'gemm' });
     return (flopsPerSecond ?? null) as number | null;
   }
 
   /** What the last layer puts out, a row per image, for the central crops of `images` pictures of the size that the network stores. */
   async outputs(pixels: string, images: number): Promise<number[][]> {
-    const { outputs } = await this.#ask({ type: 'check', pixels, images });
+    const { outputs } = await this.#wire.ask({ type: 'check', pixels, images });
     return outputs as number[][];
   }
 
   /** Ends it. */
   async close(): Promise<void> {
-    this.#child.stdin.end();
-    this.#reader.close();
-    if (this.#child.exitCode === null && this.#child.signalCode === null && this.#child.pid !== undefined) {
-      const gone = new Promise((resolve) => this.#child.once('close', resolve));
-      this.#child.kill();
-      await gone;
-    }
-  }
-
-  async #ask(request: Record<string, unknown>): Promise<Answer> {
-    this.#child.stdin.write(`${JSON.stringify(request)}\n`);
-    const { value, done } = await this.#lines.next();
-    if (done === true) {
-      const last = this.#stderr.trim().split('\n').at(-1) ?? '';
-      throw new AlexnodeError('ERR_DEVICE', `${this.name} (${this.setting}) ended without an answer${last === '' ? '' : `: ${last}`}`);
-    }
-    const answer = JSON.parse(value) as Answer;
-    if (answer.type === 'error' || answer.type === 'missing') {
-      throw new AlexnodeError('ERR_DEVICE', `${this.name} (${this.setting}): ${answer.message ?? 'it failed'}`);
-    }
-    return answer;
+    await this.#wire.close();
   }
 }

@@ -1,6 +1,7 @@
 /** What a bench reports: plain JSON. */
 import type { Precision } from '../engine.js';
 import type { Environment } from '../environment.js';
+import { fromNative } from '../errors.js';
 import type { Ceilings, Pass, Spread } from '../timings.js';
 
 /** The parts of a step. Their milliseconds add up to those of the step: they are what lies between the stamps of one and the same step. */
@@ -104,8 +105,8 @@ export interface BenchPeer {
 export interface MissingPeer {
   peer: string;
   why: string;
-  /** What installs it. */
-  remedy: string;
+  /** What installs it; `null` where it is there, and failed. */
+  remedy: string | null;
 }
 
 /** Everything. */
@@ -140,6 +141,12 @@ export interface BenchReport {
   /** How long the recipe's epochs would take in such steps. */
   forecast: { epochs: number; images: number; seconds: number };
   seconds: number;
+}
+
+/** A peer that `error` kept from taking part. */
+export function missingPeer(peer: string, error: unknown): MissingPeer {
+  const { message, hint } = fromNative(error);
+  return { peer, why: message, remedy: hint ?? null };
 }
 
 /** A number of samples as their middle and ends. */

@@ -1,4 +1,5 @@
 /** From stamps to the parts of a step and the passes of its layers. */
+import type { Precision } from '../engine.js';
 import type { NetworkSpec } from '../layers.js';
 import type { NetworkInfo } from '../network.js';
 import { rowFinder, rowNames, rowsOf } from '../rows.js';
@@ -8,8 +9,8 @@ import {
   type BenchShape,
   type BenchStep,
   rateOf,
-  type StepPart,
   STEP_PARTS,
+  type StepPart,
   spreadOf,
 } from './report.js';
 
@@ -69,7 +70,8 @@ export function shapesOf(network: NetworkSpec, info: NetworkInfo, batch: number)
     const layers = specs.flatMap((spec) => byName.get(spec.name) ?? []);
     const last = layers.at(-1);
     if (last === undefined) return [];
-    const sum = (of: (layer: (typeof layers)[number]) => number) => layers.reduce((total, layer) => total + of(layer), 0);
+    const sum = (of: (layer: (typeof layers)[number]) => number) =>
+      layers.reduce((total, layer) => total + of(layer), 0);
     const [height, width, channels] = last.shape;
     return {
       name,
@@ -82,9 +84,15 @@ export function shapesOf(network: NetworkSpec, info: NetworkInfo, batch: number)
   });
 }
 
-/** Multiplications and additions that a device can do per second, as far as was measured: a product of matrices, or else on registers. */
-export function multiplyCeiling({ gemm, multiply }: Ceilings, precision: string): number | undefined {
-  return (gemm ?? multiply[precision as keyof typeof multiply])?.median;
+/** What the roofline is made of: bytes copied and numbers multiplied and added per second, the most of all samples, since a ceiling is what can be reached. */
+export interface Roof {
+  copy: number;
+  /** Of a product of matrices, or else on registers; `null` where the precision was not measured. */
+  multiply: number | null;
+}
+
+export function roofOf({ copy, gemm, multiply }: Ceilings, precision: Precision): Roof {
+  return { copy: copy.most, multiply: (gemm ?? multiply[precision])?.most ?? null };
 }
 
 /** The passes of all rows. On two devices a pass takes as long as on the one that takes longest. */
@@ -93,7 +101,7 @@ export function layersOf(
   shapes: readonly BenchShape[],
   { intervals, steps }: Profile,
   ceilings: Ceilings,
-  precision: string,
+  precision: Precision,
 ): BenchLayer[] {
   const rowOf = rowFinder(network);
   const groups = new Map<string, { name: string; pass: Pass; members: number[] }>();
@@ -105,7 +113,7 @@ export function layersOf(
     groups.set(key, group);
   });
   const order = rowNames(network);
-  const rate = multiplyCeiling(ceilings, precision);
+  const { copy, multiply } = roofOf(ceilings, precision);
   const sorted = [...groups.values()].sort((a, b) => order.indexOf(a.name) - order.indexOf(b.name));
   return sorted.map(({ name, pass, members }) => {
     const slots = [...new Set(members.map((index) => intervals[index]?.slot))];
@@ -117,7 +125,7 @@ export function layersOf(
     // What an elementwise layer does in another pass than its row's matrices multiplies nothing.
     const multiplied = gflop > 0 && members.some((index) => multiplies(network, intervals[index])) ? gflop : 0;
     const seconds = spread.median / 1e3;
-    const floor = Math.max(bytes / ceilings.copy.median, rate === undefined ? 0 : (multiplied * 1e9) / rate);
+    const floor = Math.max(bytes / copy, multiply === null ? 0 : (multiplied * 1e9) / multiply);
     return {
       name,
       pass,
@@ -125,7 +133,7 @@ export function layersOf(
       spread,
       gflops: multiplied > 0 ? multiplied / seconds : null,
       gbs: bytes / seconds / 1e9,
-      roofline: multiplied > 0 && rate === undefined ? null : floor / seconds,
+      roofline: multiplied > 0 && multiply === null ? null : floor / seconds,
       intensity: bytes > 0 ? (multiplied * 1e9) / bytes : 0,
       peers: {},
     };

@@ -32,7 +32,7 @@ export interface Subject extends AsyncDisposable {
 /** The networks of 2012 have a thousand classes and train on 1,281,167 images; those for CIFAR-10 on 50,000, the small ones on the generated set. */
 export function workOf(name: string): { classes: number; images: number } {
   if (name.startsWith('cifar')) return { classes: 10, images: 50_000 };
-  if (name === 'demo' || name === 'small') return { classes: 10, images: 2_000 };
+  if (name === 'demo' || name === 'small') return { classes: 10, images: 8_000 };
   return { classes: 1000, images: 1_281_167 };
 }
 
@@ -53,12 +53,28 @@ export async function openSubject(options: SubjectOptions): Promise<Subject> {
   };
   try {
     const limits = threads === undefined ? {} : { threads };
-    const trainer = await Trainer.create({ network, recipe, data: opened.data, devices, precision, seed, notices, ...limits });
+    const trainer = await Trainer.create({
+      network,
+      recipe,
+      data: opened.data,
+      devices,
+      precision,
+      seed,
+      notices,
+      ...limits,
+    });
     const close = async () => {
       await trainer.dispose();
       await free();
     };
-    return { preset: name, network: trainer.config.network, recipe, data: opened.data, trainer, [Symbol.asyncDispose]: close };
+    return {
+      preset: name,
+      network: trainer.config.network,
+      recipe,
+      data: opened.data,
+      trainer,
+      [Symbol.asyncDispose]: close,
+    };
   } catch (error) {
     await free();
     throw error;

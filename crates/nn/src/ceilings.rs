@@ -18,7 +18,6 @@ use multiversion::multiversion;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
-    hint::black_box,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -81,65 +80,42 @@ impl Kernel for MultiplyCeiling {
     const SOURCE: &'static str = "ceilings.cu";
     const ACCESS: &'static [Access] = &[Access::Write];
     fn run(p: &MultiplyCeilingParams, args: &Args<'_>, host: &dyn Host) {
-        // A multiple of the period: the factors and terms of every task are those of the first one.
-        const TASK: usize = 256;
+        // A multiple of the lanes: the factors and terms of every task are those of the first one.
+        const TASK: usize = 32 * LANES;
         let y = &mut args.write::<f32>(0)[..p.items as usize];
-        parallel_chunks(host, y, TASK, |_, y| chains(p.rounds, y));
+        parallel_chunks(host, y, TASK, |_, y| {
+            for y in y.chunks_mut(LANES) {
+                y.copy_from_slice(&chains(p.rounds)[..y.len()]);
+            }
+        });
     }
     fn stages(p: &MultiplyCeilingParams, _: &Target) -> Vec<Stage> {
         vec![Stage::each(Self::NAME, p.items as usize)]
     }
 }
 
-/// After so many items, factors and terms repeat.
-const PERIOD: usize = 8;
+/// Items that the processor computes at once: after so many, factors and terms repeat.
+const LANES: usize = 8;
 
 /// The factors and terms of the first items, as in the `.cu`.
-pub fn factors_and_terms() -> ([f32; PERIOD], [f32; PERIOD]) {
+pub fn factors_and_terms() -> ([f32; LANES], [f32; LANES]) {
     let factor = |i: usize| (1023 - i % 8) as f32 / 1024.0;
     let term = |i: usize| (1 + i % 4) as f32 / 1024.0;
     (std::array::from_fn(factor), std::array::from_fn(term))
 }
 
-/// The results of items from a multiple of the period on.
-fn chains(rounds: u32, y: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") {
-        return wide(rounds, y);
-    }
-    narrow(rounds, y);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[multiversion(targets("x86_64+avx512f+fma"))]
-fn wide(rounds: u32, y: &mut [f32]) {
-    vectors::<16>(rounds, y);
-}
-
 #[multiversion(targets("x86_64+avx2+fma"))]
-fn narrow(rounds: u32, y: &mut [f32]) {
-    vectors::<8>(rounds, y);
-}
-
-/// As many items at a time as the chains and a vector of the processor leave registers for.
-#[inline(always)]
-fn vectors<const LANES: usize>(rounds: u32, y: &mut [f32]) {
-    let (factors, terms) = factors_and_terms();
-    let factor: [f32; LANES] = std::array::from_fn(|lane| factors[lane % PERIOD]);
-    let term: [f32; LANES] = std::array::from_fn(|lane| terms[lane % PERIOD]);
-    for y in y.chunks_mut(LANES) {
-        let mut x: [[f32; LANES]; CHAINS] = std::array::from_fn(|chain| [1.0 + chain as f32; LANES]);
-        // The same for every vector: it must not be computed once for all of them.
-        for _ in 0..black_box(rounds) {
-            for x in &mut x {
-                for lane in 0..LANES {
-                    x[lane] = x[lane].mul_add(factor[lane], term[lane]);
-                }
+fn chains(rounds: u32) -> [f32; LANES] {
+    let (factor, term) = factors_and_terms();
+    let mut x: [[f32; LANES]; CHAINS] = std::array::from_fn(|chain| [1.0 + chain as f32; LANES]);
+    for _ in 0..rounds {
+        for x in &mut x {
+            for lane in 0..LANES {
+                x[lane] = x[lane].mul_add(factor[lane], term[lane]);
             }
         }
-        let sums: [f32; LANES] = std::array::from_fn(|lane| x.iter().map(|x| x[lane]).sum());
-        y.copy_from_slice(&sums[..y.len()]);
     }
+    std::array::from_fn(|lane| x.iter().map(|x| x[lane]).sum())
 }
 
 /// The constants of [`TensorCeiling`].
@@ -282,8 +258,8 @@ impl Bench<'_> {
 
     /// Multiplications and additions per second of the kernel of linear layers, on `workers` workers.
     fn gemm(&mut self, workers: usize) -> Result<Spread> {
-        self.largest([256, 1024, 2048], |inputs| {
-            const BATCH: usize = 384;
+        self.largest([256, 1024, 4096], |inputs| {
+            const BATCH: usize = 128;
             let (params, buffers) = LinearForward::plain(BATCH, inputs, inputs, workers);
             let flops = 2.0 * (BATCH * inputs * inputs) as f64;
             Work::new::<LinearForward>(params, buffers.to_vec(), flops)
