@@ -43,9 +43,10 @@ export function perSecond(rate: number, unit: string): string {
   return rate < 1e12 ? `${(rate / 1e9).toPrecision(3)} G${unit}/s` : `${(rate / 1e12).toPrecision(3)} T${unit}/s`;
 }
 
-/** `12.3 us`, `4,711 us`, `12.3 ms`. */
+/** `12.3 us`, `4,711 us`, `12.3 ms`, `1.23 s`. */
 export function shortTime(seconds: number): string {
   const value = seconds * 1e6;
+  if (value >= 999_500) return `${seconds.toPrecision(3)} s`;
   if (value >= 10_000) return `${(value / 1e3).toPrecision(3)} ms`;
   return `${value < 100 ? value.toFixed(1) : count(value)} us`;
 }

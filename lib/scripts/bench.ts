@@ -1,8 +1,9 @@
 /**
  * `npm run bench -- ...`: the CLI's bench straight from its sources, after the addon was built if need be. `npm run bench -- kernels [filter]` runs the
- * micro-benchmarks of the Rust bodies (criterion), which no package has.
+ * micro-benchmarks of the Rust bodies (criterion), `npm run bench -- counters` writes bench/counters.json anew.
  */
 import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { cargoEnvironment, ensureNative, hostTriple, root, script } from './native.js';
 
 await script(async () => {
@@ -12,6 +13,11 @@ await script(async () => {
     return;
   }
   await ensureNative();
+  if (what === 'counters') {
+    const { counterFiles } = await import('./counters.js');
+    for (const { path, content } of counterFiles()) writeFileSync(path, content);
+    return;
+  }
   // The CLI reads process.argv; it must look as if the bin had been called.
   process.argv.splice(1, 1, 'alexnode', 'bench');
   await import('../cli/main.js');

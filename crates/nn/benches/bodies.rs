@@ -19,9 +19,12 @@ fn layers() -> Vec<(Value, Shape)> {
             "padding": padding, "groups": groups, "weightInit": he,
         })
     };
-    let linear = |name: &str, out: usize| json!({ "type": "linear", "name": name, "outFeatures": out, "weightInit": he });
-    let across = json!({ "type": "localResponseNorm", "name": "lrn1", "size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75 });
-    let within = json!({ "type": "mapResponseNorm", "name": "cnorm2", "size": 5, "k": 1.0, "alpha": 1e-3, "beta": 0.75 });
+    let linear =
+        |name: &str, out: usize| json!({ "type": "linear", "name": name, "outFeatures": out, "weightInit": he });
+    let across =
+        json!({ "type": "localResponseNorm", "name": "lrn1", "size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75 });
+    let within =
+        json!({ "type": "mapResponseNorm", "name": "cnorm2", "size": 5, "k": 1.0, "alpha": 1e-3, "beta": 0.75 });
     let pool = |kind: &str, name: &str| json!({ "type": kind, "name": name, "kernelSize": 3, "stride": 2 });
     vec![
         (conv("conv1", 96, 11, 4, 0, 1), Shape::new(224, 224, 3)),
