@@ -1,14 +1,17 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 
 import { turned } from '../lib/bench/contest.js';
+import { Peer } from '../lib/bench/peers.js';
 import { partsOf } from '../lib/bench/steps.js';
 import {
+  type AlexnodeError,
   type BenchReport,
   compareWithBaseline,
   type LatencyReport,
   type LoaderReport,
+  preset,
   STEP_PARTS,
 } from '../lib/index.js';
 import { counterFiles } from '../lib/scripts/counters.js';
@@ -134,6 +137,41 @@ test('a peer that is not installed is named with what installs it', async (t) =>
   t.is(code, 0);
   t.regex(stdout, /torch \(plain\): .*cannot be started[\s\S]*pip install torch==/);
   t.regex(stdout, /tfjs \(plain\): .*has no TensorFlow.js[\s\S]*npm install --prefix tfjsenv/);
+});
+
+/** A program in the place of a peer's: it answers each line of its stdin with the next of `lines`, and ends. */
+function program(lines: object[], last = ''): string {
+  const path = join(temporary(), 'peer');
+  const answers = lines.map((line) => `read line && echo '${JSON.stringify(line)}'`);
+  writeFileSync(path, ['#!/bin/sh', ...answers, last].join('\n'));
+  chmodSync(path, 0o755);
+  return path;
+}
+
+test('a peer answers a line with a line; where it fails or ends, its own words are told', async (t) => {
+  const { network } = preset('demo', { classes: 10 });
+  const job = { network, batch: 2, threads: 1, momentum: 0.9, weights: 'none' };
+  const open = (python: string) => Peer.open('torch', 'tuned', job, { python });
+  const ready = { type: 'ready', version: '1.2', details: 'of a test' };
+  const samples = { type: 'samples', seconds: [0.5, 0.25], peakBytes: 7 };
+
+  const peer = await open(
+    program([ready, samples, { type: 'layers' }, { type: 'error', message: 'no room' }], 'echo ends >&2'),
+  );
+  t.like(peer, { name: 'torch', setting: 'tuned', version: '1.2', details: 'of a test', batch: 2 });
+  t.like(await peer.train(2), { seconds: [0.5, 0.25], peakBytes: 7 });
+  t.is(await peer.layers(1), null);
+  await t.throwsAsync(peer.gemm(), { code: 'ERR_DEVICE', message: 'torch (tuned): no room' });
+  await t.throwsAsync(peer.infer(1), { code: 'ERR_DEVICE', message: /torch \(tuned\) ended without an answer/ });
+  await peer.close();
+  await peer.close();
+
+  const missing = await t.throwsAsync(open(program([{ type: 'missing', message: 'no PyTorch' }])), {
+    code: 'ERR_DEVICE',
+  });
+  t.is(missing?.message, 'torch (tuned): no PyTorch');
+  t.regex((missing as AlexnodeError).hint ?? '', /pip install torch==/);
+  await t.throwsAsync(open(program([], 'exit 3')), { message: /ended without an answer/ });
 });
 
 test('reading of images and predictions are measured', async (t) => {

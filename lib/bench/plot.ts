@@ -28,13 +28,13 @@ function rooflineSpec(report: BenchReport): Spec {
     gflops === null ? [] : [{ name, pass, gflops, intensity }],
   );
   const shares = layers.flatMap(({ name, pass, roofline }) =>
-    roofline === null ? [] : [{ row: `${name} ${short(pass)}`, pass, share: roofline }],
+    roofline === null ? [] : [{ row: name === pass ? name : `${name} ${short(pass)}`, pass, share: roofline }],
   );
   const intensities = points.map(({ intensity }) => intensity);
   const [low, high] = [Math.min(1, ...intensities) / 2, Math.max(100, ...intensities) * 2];
   // A ceiling of nothing, where none was measured, cannot be drawn on a scale of powers.
   const top = Math.max(rate, 1, ...points.map(({ gflops }) => gflops)) * 1.5;
-  const bottom = Math.min(top / 100, ...points.map(({ gflops }) => gflops)) / 2;
+  const bottom = Math.min(top / 20, ...points.map(({ gflops }) => gflops)) / 2;
   const knee = rate / copy;
   const roofline = [low, Math.min(Math.max(knee, low), high), high].map((intensity) => ({
     intensity,
@@ -59,7 +59,12 @@ function rooflineSpec(report: BenchReport): Spec {
     ],
     scales: [{ name: 'colour', type: 'ordinal', domain: PASSES, range: COLOURS }],
     legends: [
-      { fill: 'colour', orient: 'top', direction: 'horizontal', values: [...new Set(layers.map(({ pass }) => pass))] },
+      {
+        fill: 'colour',
+        orient: 'top',
+        direction: 'horizontal',
+        values: PASSES.filter((name) => layers.some(({ pass }) => pass === name)),
+      },
     ],
     marks: [
       {

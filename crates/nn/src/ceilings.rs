@@ -256,14 +256,21 @@ impl Bench<'_> {
         })
     }
 
-    /// Multiplications and additions per second of the kernel of linear layers, on `workers` workers.
+    /// Multiplications and additions per second of the kernel of linear layers, on `workers` workers: of the size at which it is fastest.
     fn gemm(&mut self, workers: usize) -> Result<Spread> {
-        self.largest([256, 1024, 4096], |inputs| {
-            const BATCH: usize = 128;
-            let (params, buffers) = LinearForward::plain(BATCH, inputs, inputs, workers);
-            let flops = 2.0 * (BATCH * inputs * inputs) as f64;
-            Work::new::<LinearForward>(params, buffers.to_vec(), flops)
-        })
+        const BATCH: usize = 128;
+        let mut best = Spread::default();
+        for inputs in [512, 1024, 2048, 4096] {
+            let rate = self.largest([inputs], |inputs| {
+                let (params, buffers) = LinearForward::plain(BATCH, inputs, inputs, workers);
+                let flops = 2.0 * (BATCH * inputs * inputs) as f64;
+                Work::new::<LinearForward>(params, buffers.to_vec(), flops)
+            })?;
+            if rate.median > best.median {
+                best = rate;
+            }
+        }
+        Ok(best)
     }
 
     /// Multiplications and additions per second on tensor cores.
