@@ -77,15 +77,17 @@ class AcrossChannels(nn.Module):
         return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
 
     def formula(self, x):
-        n, c, h, w = x.shape
-        y = x.view(n, self.groups, c // self.groups, h, w)
-        squares = F.pad(y * y, (0, 0, 0, 0, self.size // 2, (self.size - 1) // 2))
-        total = squares[:, :, : c // self.groups]
+        # Groups as views of five dimensions compile to something three times as slow.
+        return torch.cat([self.group(x) for x in x.chunk(self.groups, 1)], 1) if self.groups > 1 else self.group(x)
+
+    def group(self, x):
+        channels = x.shape[1]
+        squares = F.pad(x * x, (0, 0, 0, 0, self.size // 2, (self.size - 1) // 2))
+        total = squares[:, :channels]
         for i in range(1, self.size):
-            total = total + squares[:, :, i : i + c // self.groups]
+            total = total + squares[:, i : i + channels]
         root = torch.rsqrt(self.k + self.alpha / self.size * total)
-        power = root * torch.sqrt(root) if self.beta == 0.75 else root ** (2 * self.beta)
-        return (y * power).view(n, c, h, w)
+        return x * (root * torch.sqrt(root) if self.beta == 0.75 else root ** (2 * self.beta))
 
     def forward(self, x):
         return self.run(x)
