@@ -70,7 +70,7 @@ export async function* bench(options: BenchOptions = {}): AsyncGenerator<BenchEv
 
   yield progress('ceilings');
   // First: afterwards the trainer has the memory.
-  const measured = () => measureCeilings(devices[0] ?? 'cpu', { precision, notices, ...limits });
+  const measured = () => measureCeilings(devices[0] ?? 'cpu', { precision, notices, rounds, ...limits });
   const before = await measured();
   signal?.throwIfAborted();
   yield progress(`${preset}: planning`);
