@@ -245,6 +245,7 @@ test('a row of the table is a layer with the elementwise ones behind it, beside 
     slot: { device: 'cuda:0', description: '' },
     copy: spread(1000),
     multiply: { fp32: spread(500) },
+    gemm: null,
   };
   const parts = [
     part(null, 'input', 1, 0, 500),

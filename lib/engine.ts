@@ -6,7 +6,7 @@ import { type Dataset, innerDataset } from './data.js';
 import { nativeAsync } from './errors.js';
 import type { Metrics } from './events.js';
 import type { NetworkSpec } from './layers.js';
-import type { TimingOptions, Timings } from './timings.js';
+import type { Profile, ProfileOptions, TimingOptions, Timings } from './timings.js';
 
 /** The arithmetic of the layers that multiply; sums, norms and the loss are in 32-bit floats everywhere. The processor knows `fp32` only. */
 export type Precision = (typeof PRECISIONS)[number];
@@ -102,6 +102,10 @@ export class Engine {
     return JSON.parse(await nativeAsync(() => this.#inner.timings(JSON.stringify(options)))) as Timings;
   }
 
+  async profile(options: ProfileOptions): Promise<Profile> {
+    return JSON.parse(await nativeAsync(() => this.#inner.profile(JSON.stringify(options)))) as Profile;
+  }
+
   async save(path: string, metadata: string): Promise<Saved> {
     return JSON.parse(await nativeAsync(() => this.#inner.save(path, metadata))) as Saved;
   }
@@ -115,7 +119,7 @@ export class Engine {
     return nativeAsync(() => this.#inner.tensor(name));
   }
 
-  /** The running call ends after its step: `run` with a report, `evaluate` and `timings` with ERR_ABORTED. */
+  /** The running call ends after its step: `run` with a report, `evaluate`, `timings` and `profile` with ERR_ABORTED. */
   cancel(): void {
     this.#inner.cancel();
   }

@@ -1,6 +1,7 @@
 /** Images that are ready for a network: pictures given one by one, or those of a data set. One decoder and one resizer for both. */
 import { isUint8Array, isUint8ClampedArray } from 'node:util/types';
 import {
+  decodePictures,
   isPicture as isNativePicture,
   listPictures as listNative,
   type NativeImages,
@@ -85,6 +86,11 @@ function nativePicture(image: ImageInput): NativePicture {
 /** @internal Decodes pictures and brings them to `size` pixels. What cannot be used is told by `failures`. */
 export async function prepareImages(images: ImageInput[], size: number, threads?: number): Promise<Images> {
   return new Images(await nativeAsync(() => preparePictures(images.map(nativePicture), size, threads)));
+}
+
+/** @internal Decodes pictures one after the other on one thread and lets the pixels go, for those who look at the clock. ERR_DATA where one cannot be decoded. */
+export async function decodeImages(images: ImageInput[]): Promise<number> {
+  return nativeAsync(() => decodePictures(images.map(nativePicture)));
 }
 
 /** @internal Which images of a data set to go through. */

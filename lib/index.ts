@@ -6,6 +6,36 @@
  */
 import './supported.js';
 
+export {
+  type BaselineOutcome,
+  type BenchEvent,
+  type BenchLayer,
+  type BenchOptions,
+  type BenchPeer,
+  type BenchRate,
+  type BenchReport,
+  type BenchSetting,
+  type BenchShape,
+  type BenchStep,
+  bench,
+  benchLatency,
+  benchLoader,
+  compareWithBaseline,
+  type LatencyOptions,
+  type LatencyReport,
+  LOADER_STAGES,
+  type LoaderOptions,
+  type LoaderReport,
+  type LoaderStage,
+  type MissingPeer,
+  PEERS,
+  type PeerName,
+  type PeerPlaces,
+  type Slower,
+  STEP_PARTS,
+  type StepPart,
+  writeRoofline,
+} from './bench/index.js';
 export { type CheckpointMetadata, type Cursor, readCheckpoint, type Saved } from './checkpoint.js';
 export { type ChangedImage, type CompareCall, type ComparedModel, type Comparison, compare } from './compare.js';
 export { parseDuration } from './config.js';
@@ -82,10 +112,15 @@ export { type Neighbour, type Similar, type SimilarCall, similar } from './simil
 export {
   type Ceilings,
   type CeilingsOptions,
+  type Interval,
   measureCeilings,
   type OperationTiming,
   type PartTiming,
   type Pass,
+  type Profile,
+  type ProfiledStep,
+  type ProfileMode,
+  type ProfileOptions,
   type SlotName,
   type Spread,
   type TimingOptions,

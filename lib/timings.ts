@@ -69,6 +69,47 @@ export interface Timings {
   parts: PartTiming[];
 }
 
+/** What is run for a profile: training steps, or evaluations of one view. */
+export type ProfileMode = 'train' | 'evaluate';
+
+/** What to profile. */
+export interface ProfileOptions {
+  mode: ProfileMode;
+  /** How often, at least once. */
+  steps: number;
+}
+
+/** What lies between two stamps of a device. */
+export interface Interval {
+  /** `null` for the input. */
+  layer: string | null;
+  pass: Pass;
+  /** The kernel's name; `copy` for a copy; `wait` while a device is held back by a copy that another one makes of its memory. */
+  name: string;
+  /** Index of the device. */
+  slot: number;
+  /** As those of an operation. */
+  bytes: number;
+}
+
+/** One step, in seconds. */
+export interface ProfiledStep {
+  /** From before the upload of the minibatch until the last device is done. */
+  seconds: number;
+  /** The upload of the minibatch. */
+  upload: number;
+  /** Each interval. Those of a device and the upload are no more than the step: stamps of one step never overlap. */
+  intervals: number[];
+}
+
+/** Some steps with stamps between their operations. */
+export interface Profile {
+  slots: SlotName[];
+  batch: number;
+  intervals: Interval[];
+  steps: ProfiledStep[];
+}
+
 /** What a device can do at most. */
 export interface Ceilings {
   slot: SlotName;
@@ -76,6 +117,8 @@ export interface Ceilings {
   copy: Spread;
   /** Multiplications and additions per second on registers: in fp32, and in the precision asked for where it is another one. */
   multiply: Partial<Record<Precision, Spread>>;
+  /** Multiplications and additions per second of a product of large matrices, by the kernel of linear layers; `null` on CUDA devices. */
+  gemm: Spread | null;
 }
 
 /** What to measure. */

@@ -26,7 +26,7 @@ import { createSchedule } from './schedule.js';
 import { nextSegment, ratesAt, type SegmentPlan } from './segment.js';
 import { settle, type TrainerOptions } from './settle.js';
 import { Standing } from './standing.js';
-import type { TimingOptions, Timings } from './timings.js';
+import type { Profile, ProfileOptions, TimingOptions, Timings } from './timings.js';
 
 /** How far and where to train. */
 export interface TrainerRunOptions {
@@ -338,6 +338,16 @@ export class Trainer implements AsyncDisposable {
     if (this.#session !== undefined) throw usage('this trainer is training; measure before or after');
     const { signal, ...request } = options;
     return this.#cancelled(signal, 'the measurement was stopped', () => this.#engine.timings(request));
+  }
+
+  /**
+   * Where the time of whole steps goes, on the first minibatch of an epoch; not while it is training. The first call touches memory and loads code: leave
+   * its times out. Weights and momentum change, by steps of a rate of 1e-6. ERR_ABORTED where `signal` is aborted.
+   */
+  async profile(options: ProfileOptions & { signal?: AbortSignal }): Promise<Profile> {
+    if (this.#session !== undefined) throw usage('this trainer is training; measure before or after');
+    const { signal, ...request } = options;
+    return this.#cancelled(signal, 'the measurement was stopped', () => this.#engine.profile(request));
   }
 
   async #cancelled<T>(signal: AbortSignal | undefined, message: string, call: () => Promise<T>): Promise<T> {

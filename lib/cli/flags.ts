@@ -54,6 +54,11 @@ export function oneOf<T extends string>(names: readonly T[]): (text: string) => 
   };
 }
 
+/** Several of `names`, with commas. */
+export function listOf<T extends string>(names: readonly T[]): (text: string) => T[] {
+  return (text) => list(text).map(oneOf(names));
+}
+
 /** Views per image. */
 export function cropCount(text: string): 1 | 10 {
   if (text !== '1' && text !== '10')

@@ -38,6 +38,28 @@ export function bytes(value: number): string {
   return prettyBytes(value);
 }
 
+/** `4.31 TB/s`, `151 GFLOP/s`. */
+export function perSecond(rate: number, unit: string): string {
+  return rate < 1e12 ? `${(rate / 1e9).toPrecision(3)} G${unit}/s` : `${(rate / 1e12).toPrecision(3)} T${unit}/s`;
+}
+
+/** `12.3 us`, `4,711 us`, `12.3 ms`, `1.23 s`. */
+export function shortTime(seconds: number): string {
+  const value = seconds * 1e6;
+  if (value >= 999_500) return `${seconds.toPrecision(3)} s`;
+  if (value >= 10_000) return `${(value / 1e3).toPrecision(3)} ms`;
+  return `${value < 100 ? value.toFixed(1) : count(value)} us`;
+}
+
+/** `NVIDIA H200` as a part of a file's name. */
+export function slug(text: string): string {
+  const [name = ''] = text.split(',');
+  return name
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-|-$/g, '');
+}
+
 /**
  * Text from outside (names of files and classes, messages that quote them) as one line without commands to the terminal: control
  * characters, line breaks and what turns the direction of writing are shown as escapes.

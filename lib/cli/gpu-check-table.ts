@@ -9,16 +9,7 @@ import {
   type Spread,
 } from '../index.js';
 import { line } from './banner.js';
-import { bytes, count, percent, table, time } from './format.js';
-
-/** `NVIDIA H200` as a part of a file's name. */
-export function slug(text: string): string {
-  const [name = ''] = text.split(',');
-  return name
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, '-')
-    .replace(/^-|-$/g, '');
-}
+import { bytes, count, percent, perSecond, shortTime, table, time } from './format.js';
 
 /** All of it, with what matters most first and again last. */
 export function reportText(report: GpuCheckReport, path: string | undefined): string {
@@ -143,20 +134,9 @@ function timingText({ found, seconds }: Parts['timing']): string {
   ].join('');
 }
 
-/** `4.31 TB/s`. */
-function perSecond(rate: number, unit: string): string {
-  return rate < 1e12 ? `${(rate / 1e9).toPrecision(3)} G${unit}/s` : `${(rate / 1e12).toPrecision(3)} T${unit}/s`;
-}
-
 /** Time and share; the input and the loss have a forward column only. */
 function cells({ passes }: LayerTime, pass: Pass): [string, string] {
   const found = passes[pass] ?? (pass === 'forward' ? (passes.input ?? passes.loss) : undefined);
   if (found === undefined) return ['', ''];
   return [shortTime(found.seconds.median), found.share === null ? '' : `${(found.share * 100).toFixed(0)} %`];
-}
-
-function shortTime(seconds: number): string {
-  const value = seconds * 1e6;
-  if (value >= 10_000) return `${(value / 1e3).toPrecision(3)} ms`;
-  return `${value < 100 ? value.toFixed(1) : count(value)} us`;
 }

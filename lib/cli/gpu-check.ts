@@ -1,6 +1,5 @@
 /** `gpu:check`: runs the check of the devices, writes its report and a table. */
-import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { Command, CommanderError } from 'commander';
 
 import {
@@ -14,9 +13,10 @@ import {
   type Precision,
 } from '../index.js';
 import { EXIT, exitCodeOf, printError, printJson } from './exit.js';
-import { list, oneOf, whole } from './flags.js';
-import { time } from './format.js';
-import { reportText, slug } from './gpu-check-table.js';
+import { list, listOf, whole } from './flags.js';
+import { slug, time } from './format.js';
+import { reportText } from './gpu-check-table.js';
+import { writeReport } from './report.js';
 
 interface Flags {
   devices?: string[];
@@ -28,11 +28,6 @@ interface Flags {
   seed?: number;
   threads?: number;
   json?: boolean;
-}
-
-/** Several names with commas. */
-function listOf<T extends string>(names: readonly T[]): (text: string) => T[] {
-  return (text) => list(text).map(oneOf(names));
 }
 
 /**
@@ -93,7 +88,7 @@ async function perform(flags: Flags, build: (() => Promise<string>) | undefined)
     }
     if (report === undefined) return EXIT.failure;
     const path = file ?? defaultPath(report);
-    if (path !== undefined) await write(path, report);
+    if (path !== undefined) await writeReport(path, report);
     if (json) printJson({ type: 'gpu-check', ...report });
     else process.stdout.write(reportText(report, path));
     return report.ok ? EXIT.ok : EXIT.failure;
@@ -120,9 +115,4 @@ function progressText(event: Exclude<GpuCheckEvent, { type: 'report' }>): string
 function defaultPath({ kind, date, devices }: GpuCheckReport): string | undefined {
   if (kind !== 'cuda') return undefined;
   return join('bench', 'results', `${date.slice(0, 10)}-${slug(devices[0]?.description ?? 'gpu')}.json`);
-}
-
-async function write(path: string, report: GpuCheckReport): Promise<void> {
-  await mkdir(dirname(resolve(path)), { recursive: true });
-  await writeFile(path, `${JSON.stringify(report, null, 1)}\n`);
 }

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 
 import { VERSION } from '../index.js';
+import { addBench } from './bench.js';
 import { addCompare } from './compare.js';
 import { addDoctor } from './doctor.js';
 import { addEval } from './eval.js';
@@ -27,6 +28,7 @@ export async function runCommand(argv: string[]): Promise<number> {
   addCompare(program, setCode);
   addPredict(program, setCode);
   addSimilar(program, setCode);
+  addBench(program, setCode);
   addDoctor(program, setCode);
   for (const command of program.commands) command.exitOverride().copyInheritedSettings(program);
   try {

@@ -2,8 +2,9 @@
 import type { Dataset } from '../data.js';
 import type { Precision } from '../engine.js';
 import { fromNative } from '../errors.js';
-import type { LayerSpec, NetworkSpec } from '../layers.js';
+import type { NetworkSpec } from '../layers.js';
 import type { Recipe } from '../recipe.js';
+import { rowFinder, rowNames } from '../rows.js';
 import { type Ceilings, measureCeilings, type PartTiming, type Spread, type TimingOptions } from '../timings.js';
 import { Trainer } from '../trainer.js';
 import type { Findings, LayerTime, PassTime, PrecisionTiming, TimingFound } from './report.js';
@@ -51,9 +52,6 @@ async function measure(options: LayersOptions, precision: Precision): Promise<Pr
   return { precision, ceilings, timings, layers: layerTimes(network, timings.parts, ceilings, precision) };
 }
 
-/** Layers that work element by element: much of what they do happens in their neighbours' kernels. */
-const ELEMENTWISE: readonly LayerSpec['type'][] = ['relu', 'tanh', 'dropout'];
-
 /** The parts in rows: `input`, the layers, each with the elementwise ones behind it, and `loss`. */
 export function layerTimes(
   network: NetworkSpec,
@@ -61,17 +59,11 @@ export function layerTimes(
   ceilings: Ceilings,
   precision: Precision,
 ): LayerTime[] {
-  const rowOf = new Map<string, string>();
-  let row = 'input';
-  for (const { name, type } of network.layers) {
-    if (!ELEMENTWISE.includes(type)) row = name;
-    rowOf.set(name, row);
-  }
   const rows = new Map<string, LayerTime>();
-  for (const name of ['input', ...rowOf.values(), 'loss']) rows.set(name, { layer: name, passes: {} });
+  for (const name of rowNames(network)) rows.set(name, { layer: name, passes: {} });
+  const rowOf = rowFinder(network);
   for (const part of parts) {
-    const name = part.pass === 'loss' ? 'loss' : part.layer === null ? 'input' : (rowOf.get(part.layer) ?? part.layer);
-    const passes = rows.get(name)?.passes;
+    const passes = rows.get(rowOf(part))?.passes;
     if (passes === undefined) continue;
     const time = passTime(part, ceilings, precision);
     const before = passes[part.pass];

@@ -5,6 +5,10 @@ use crate::{
     error::{Error, Result},
     kernel::KernelDef,
 };
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 /// What describes a slot to the plan and to the user.
 #[derive(Clone, Debug)]
@@ -88,6 +92,9 @@ impl Launch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordingId(pub usize);
 
+/// A moment of a slot, told once it has come.
+pub type Stamp = Arc<OnceLock<Instant>>;
+
 /// A set of slots that compute: the processor, CUDA devices, emulated ones.
 ///
 /// Commands of one slot run in the order in which they were issued, each as if it were done when the call returns; a real
@@ -152,6 +159,16 @@ pub trait Backend: Send {
     /// `ERR_KERNEL` where the device failed, or nothing was recorded under this number.
     fn replay(&mut self, recording: RecordingId) -> Result<()> {
         Err(Error::kernel(format!("recording {} does not exist", recording.0)))
+    }
+    /// `stamp` becomes the moment at which everything issued so far on `slot` is done. Where the device cannot tell, all slots are waited for here and now.
+    ///
+    /// # Errors
+    /// `ERR_KERNEL` where the device failed.
+    fn stamp(&mut self, slot: SlotId, stamp: &Stamp) -> Result<()> {
+        let _ = slot;
+        self.synchronize()?;
+        stamp.get_or_init(Instant::now);
+        Ok(())
     }
     /// Waits until everything issued is done.
     ///

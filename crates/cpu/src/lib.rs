@@ -14,8 +14,10 @@ mod slot;
 pub mod workers;
 
 use alexnode_core::{
-    Backend, BufferId, Copy2d, DeviceName, Engine, Error, Launch, Result, SlotId, SlotInfo, View, backend::MAX_ARGS,
-    kernel::RawArg, system,
+    Backend, BufferId, Copy2d, DeviceName, Engine, Error, Launch, Result, SlotId, SlotInfo, View,
+    backend::{MAX_ARGS, Stamp},
+    kernel::RawArg,
+    system,
 };
 use memory::Memory;
 use slot::{Command, INLINE_UPLOAD, Rows, Slot};
@@ -183,6 +185,10 @@ impl Backend for CpuBackend {
             *arg = RawArg { pointer, bytes: view.bytes };
         }
         self.slot(slot)?.send(Command::Launch { launch: *launch, args })
+    }
+
+    fn stamp(&mut self, slot: SlotId, stamp: &Stamp) -> Result<()> {
+        self.slot(slot)?.send(Command::Stamp(Arc::clone(stamp)))
     }
 
     fn synchronize(&mut self) -> Result<()> {

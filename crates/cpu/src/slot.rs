@@ -3,7 +3,7 @@
 use crate::workers::Workers;
 use alexnode_core::{
     Error, Host, Launch, Result,
-    backend::MAX_ARGS,
+    backend::{MAX_ARGS, Stamp},
     kernel::{Args, RawArg},
 };
 use std::{
@@ -15,6 +15,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
+    time::Instant,
 };
 
 /// Commands that wait for their turn before the issuer has to wait as well.
@@ -48,6 +49,7 @@ pub enum Command {
     Write { dst: *mut u8, data: [u8; INLINE_UPLOAD], len: usize },
     Copy { rows: Rows, after: Option<Moment> },
     Hold { until: Moment },
+    Stamp(Stamp),
 }
 
 // SAFETY: the addresses belong to buffers of the backend, which frees one only after the slots that use it are idle.
@@ -176,6 +178,9 @@ fn serve(index: usize, workers: &Workers, commands: &Receiver<Command>, progress
 fn run(command: &Command, failed: bool, workers: &Workers) {
     match command {
         Command::Hold { until: (progress, done) } => progress.wait_for(*done),
+        Command::Stamp(stamp) => {
+            stamp.get_or_init(Instant::now);
+        }
         Command::Copy { rows, after } => {
             if let Some((progress, done)) = after {
                 progress.wait_for(*done);
@@ -234,6 +239,7 @@ fn failure(slot: usize, command: &Command, panic: &(dyn std::any::Any + Send)) -
         Command::Launch { launch, .. } => launch.kernel.name,
         Command::Write { .. } => "upload",
         Command::Copy { .. } | Command::Hold { .. } => "copy",
+        Command::Stamp(_) => "stamp",
     };
     Error::kernel(format!("{what} failed on slot {slot} (cpu): {text}"))
         .hint("this is a mistake in alexnode: please report it with the command and the configuration")

@@ -7,12 +7,12 @@ use crate::{
     parallel::Workers,
     prepare::{KEEP, Preparer},
 };
-use alexnode_core::{Error, Result};
+use alexnode_core::{Error, ErrorCode, Result};
 use image::{ImageFormat, metadata::Orientation};
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// A picture.
@@ -64,6 +64,24 @@ pub fn prepare(pictures: &[Picture], size: usize, threads: Option<usize>, cancel
         prepared.failures.push(failure);
     }
     Ok(prepared)
+}
+
+/// Decodes the bytes of files one after the other on this thread; the number of pixels of them all. What is no file has nothing to be decoded.
+///
+/// # Errors
+/// `ERR_DATA` where one cannot be decoded, `ERR_ABORTED` where `cancel` is set.
+pub fn decode(pictures: &[Picture], cancel: &AtomicBool) -> Result<usize> {
+    let mut pixels = Vec::new();
+    let mut total = 0;
+    for picture in pictures {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorCode::Aborted, "the decoding was stopped"));
+        }
+        let Picture::Bytes(file) = picture else { continue };
+        let found = decode::decode(file, &mut pixels).map_err(|reason| Error::data(format!("a picture {reason}")))?;
+        total += found.width * found.height;
+    }
+    Ok(total)
 }
 
 fn render(picture: &Picture, preparer: &mut Preparer, file: &mut Vec<u8>, out: &mut [u8]) -> Result<(), Reason> {

@@ -4,7 +4,10 @@
 //! Kernels of the usual kind, with nothing in the way: a copy within the device's memory, and multiply-adds on registers; on tensor cores by `mma.sync`,
 //! which the layers use (later devices have faster instructions).
 
-use crate::timing::{SlotName, Spread, TimingOptions, repeats, sample};
+use crate::{
+    layers::linear::LinearForward,
+    timing::{SlotName, Spread, TimingOptions, repeats, sample},
+};
 use alexnode_core::{
     Backend, BufferId, Engine, Error, ErrorCode, Launch, Precision, Result, SlotId, Stage, Target, View,
     host::{Host, parallel_chunks},
@@ -186,6 +189,8 @@ pub struct Ceilings {
     pub copy: Spread,
     /// Multiplications and additions per second, by precision: those that the device was opened with.
     pub multiply: BTreeMap<String, Spread>,
+    /// Multiplications and additions per second of a product of large matrices, by the kernel of linear layers. `None` on CUDA devices.
+    pub gemm: Option<Spread>,
 }
 
 /// Bytes of a vector.
@@ -214,8 +219,12 @@ pub fn measure(backend: &mut dyn Backend, options: &TimingOptions, cancel: &Atom
         _ => None,
     };
     multiply.extend(on_tensor_cores.map(|(precision, rate)| (precision.to_string(), rate)));
+    let gemm = match bench.backend.slots()[0].engine {
+        Engine::Host { workers } => Some(bench.gemm(workers)?),
+        Engine::Cuda(_) => None,
+    };
     let slot = SlotName::all(bench.backend).swap_remove(0);
-    Ok(Ceilings { slot, copy, multiply })
+    Ok(Ceilings { slot, copy, multiply, gemm })
 }
 
 struct Bench<'a> {
@@ -228,8 +237,12 @@ impl Bench<'_> {
     /// Bytes per second. Beyond what caches hold, unless that would take long or there is little memory.
     fn copy(&mut self) -> Result<Spread> {
         let most = self.backend.slots()[0].free.map_or(usize::MAX, |free| free / 4);
-        let sizes = [16 << 20, 64 << 20, 256 << 20, 512 << 20].into_iter().filter(|bytes| *bytes <= most);
-        self.largest(sizes, |bytes| {
+        // The caches of processors are larger, and their copies slower.
+        let sizes: &[usize] = match self.backend.slots()[0].engine {
+            Engine::Host { .. } => &[16 << 20, 256 << 20],
+            Engine::Cuda(_) => &[16 << 20, 64 << 20, 256 << 20, 512 << 20],
+        };
+        self.largest(sizes.iter().copied().filter(|bytes| *bytes <= most), |bytes| {
             let params = CopyCeilingParams { vectors: (bytes / VECTOR) as u32 };
             Work::new::<CopyCeiling>(params, vec![bytes, bytes], 2.0 * bytes as f64)
         })
@@ -241,6 +254,23 @@ impl Bench<'_> {
             let params = MultiplyCeilingParams { items: items as u32, rounds: ROUNDS };
             Work::new::<MultiplyCeiling>(params, vec![items * 4], params.flops())
         })
+    }
+
+    /// Multiplications and additions per second of the kernel of linear layers, on `workers` workers: of the size at which it is fastest.
+    fn gemm(&mut self, workers: usize) -> Result<Spread> {
+        const BATCH: usize = 128;
+        let mut best = Spread::default();
+        for inputs in [512, 1024, 2048, 4096] {
+            let rate = self.largest([inputs], |inputs| {
+                let (params, buffers) = LinearForward::plain(BATCH, inputs, inputs, workers);
+                let flops = 2.0 * (BATCH * inputs * inputs) as f64;
+                Work::new::<LinearForward>(params, buffers.to_vec(), flops)
+            })?;
+            if rate.median > best.median {
+                best = rate;
+            }
+        }
+        Ok(best)
     }
 
     /// Multiplications and additions per second on tensor cores.
@@ -296,13 +326,13 @@ impl Bench<'_> {
         Ok((seconds, Spread::of(&samples).rate(work.amount)))
     }
 
-    /// Bytes without a pattern: some devices are faster on zeros.
+    /// Numbers from 1 to 2 without a pattern: some devices are faster on zeros, and others slower on numbers that are hardly any.
     fn fill(&mut self, view: View) -> Result<()> {
         const PIECE: usize = 4 << 20;
         let mut state = 1u64;
         let mut word = || {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            (state >> 32) as u32
+            (state >> 41) as u32 | 1f32.to_bits()
         };
         let words: Vec<u32> = (0..PIECE.min(view.bytes) / 4).map(|_| word()).collect();
         let piece: &[u8] = bytemuck::cast_slice(&words);

@@ -12,7 +12,10 @@ use crate::{
     report::Report,
     resident::{Kind, Plans, Resident},
     room::Demand,
-    timing::{self, TimingOptions, Timings},
+    timing::{
+        self, TimingOptions, Timings,
+        profile::{self, Mode, Profile, ProfileOptions},
+    },
     weights::Weights,
 };
 use alexnode_core::{Backend, Batch, BatchSource, Engine, Error, ErrorCode, Result, StepState};
@@ -261,14 +264,54 @@ impl Trainer {
         outcome
     }
 
-    fn measure(&mut self, batch: &Batch, options: &TimingOptions, cancel: &AtomicBool) -> Result<Timings> {
-        // At a rate of 0 an update has nothing to do.
-        const RATES: [f32; 2] = [1e-6, 1e-6];
+    /// Runs `options.steps` steps or evaluations of the minibatch `batch`, with stamps between their operations; see [`timing::profile`]. Weights and
+    /// momentum change: by steps of a rate of 1e-6.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` for no steps, `ERR_ABORTED` where `cancel` is set, `ERR_DIVERGED` where the loss was not a finite number.
+    pub fn profile(&mut self, batch: &Batch, options: &ProfileOptions, cancel: &AtomicBool) -> Result<Profile> {
+        check_batch(&self.network, self.batch, batch)?;
+        self.write_rates(&self.small_rates())?;
+        self.resident.clear_totals()?;
+        let state = match options.mode {
+            Mode::Train => self.noisy_state(batch),
+            Mode::Evaluate => StepState { valid: batch.valid as u32, views: 1, ..StepState::default() },
+        };
+        let Self { network, plans, train, eval, resident, .. } = self;
+        let (plan, program) = match options.mode {
+            Mode::Train => (&plans.train, &*train),
+            Mode::Evaluate => (&plans.eval, &*eval),
+        };
+        let program = profile::Program { network, batch: self.batch, plan, ops: program.ops() };
+        let profile = program.run(
+            resident,
+            options.steps,
+            &mut |resident| {
+                resident.stage(batch)?;
+                resident.write_state(&state)
+            },
+            cancel,
+        )?;
+        match self.diverged()? {
+            None => Ok(profile),
+            Some(_) => Err(Error::new(ErrorCode::Diverged, "the loss of the step to be timed is not a finite number")),
+        }
+    }
+
+    /// At a rate of 0 an update has nothing to do.
+    fn small_rates(&self) -> BTreeMap<String, [f32; 2]> {
         let layers = self.network.parameters().iter().map(|p| self.network.layer(p.layer).name().to_owned());
-        let rates = layers.map(|layer| (layer, RATES)).collect();
+        layers.map(|layer| (layer, [1e-6, 1e-6])).collect()
+    }
+
+    fn noisy_state(&self, batch: &Batch) -> StepState {
+        StepState { valid: batch.valid as u32, views: 1, colour_noise: 0.1, ..self.seeded() }
+    }
+
+    fn measure(&mut self, batch: &Batch, options: &TimingOptions, cancel: &AtomicBool) -> Result<Timings> {
         self.stage(batch)?;
-        self.write_rates(&rates)?;
-        let state = StepState { valid: batch.valid as u32, views: 1, colour_noise: 0.1, ..self.seeded() };
+        self.write_rates(&self.small_rates())?;
+        let state = self.noisy_state(batch);
         for slot in self.resident.slots() {
             self.resident.write(slot, External::State, &[state])?;
         }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use alexnode_core::{Backend, ErrorCode, KernelDef, Precision, Target, kernel::define};
+use alexnode_core::{Backend, Engine, ErrorCode, KernelDef, Precision, Target, kernel::define};
 use alexnode_cpu::CpuBackend;
 use alexnode_cuda::{
     compile::{Architecture, Job, Nvrtc, REMEDY},
@@ -147,6 +147,8 @@ fn ceilings_are_positive() {
         assert!(found.copy.least > 0.0 && found.copy.least <= found.copy.most && found.copy.most.is_finite());
         assert_eq!(found.multiply.keys().collect::<Vec<_>>(), ["fp32"]);
         assert!(found.multiply["fp32"].least > 0.0);
+        let processor = matches!(backend.slots()[0].engine, Engine::Host { .. });
+        assert_eq!(found.gemm.map(|rate| rate.least > 0.0), processor.then_some(true));
         let stopped = ceilings::measure(&mut *backend, &options, &AtomicBool::new(true));
         assert_eq!(stopped.unwrap_err().code(), ErrorCode::Aborted);
     }

@@ -109,6 +109,15 @@ pub fn prepare_pictures(
     task::once(env, "pictures", work, |_, images| Ok(NativeImages { images: Arc::new(images) }))
 }
 
+/// Decodes the bytes of pictures one after the other, on one thread, and lets the pixels go; resolves to their number.
+#[napi(ts_return_type = "Promise<number>")]
+pub fn decode_pictures(env: &Env, pictures: Vec<NativePicture>) -> napi::Result<Object<'_>> {
+    let pictures: Result<Vec<Picture>> = pictures.into_iter().map(NativePicture::picture).collect();
+    let pictures = pictures.map_err(|e| to_js(*env, &e))?;
+    let work = move |cancel: &_| Ok(images::decode(&pictures, cancel)? as f64);
+    task::once(env, "decode", work, |_, pixels: f64| Ok(pixels))
+}
+
 /// The paths of the pictures below a folder, by the rules of data sets, as a JSON list.
 #[napi(ts_return_type = "Promise<string>")]
 pub fn list_pictures(env: &Env, folder: String) -> napi::Result<Object<'_>> {

@@ -1,11 +1,11 @@
 //! What lives on a trainer's own thread: the trainer, and where in the training images it stands.
 
 use crate::{devices, error::json};
-use alexnode_core::{BatchSource, Error, ErrorCode, Result};
+use alexnode_core::{Batch, BatchSource, Error, ErrorCode, Result};
 use alexnode_data::{Dataset, Loader, LoaderOptions, Split};
 use alexnode_nn::{
     network::NetworkSpec,
-    timing::TimingOptions,
+    timing::{TimingOptions, profile::ProfileOptions},
     trainer::{ImageStatistics, Segment, Trainer, TrainerConfig},
 };
 use serde::Deserialize;
@@ -61,6 +61,8 @@ pub struct Session {
     link: Option<String>,
     /// Kept between segments, so that the images of the next one are decoded meanwhile.
     loader: Option<(Position, Loader)>,
+    /// The first minibatch of the training images, once it has been asked for again and again.
+    first: Option<Batch>,
 }
 
 impl Session {
@@ -94,7 +96,7 @@ impl Session {
         let backend = request.open()?;
         let link = backend.link();
         let trainer = Trainer::new(TrainerConfig { network, batch, seed, momentum }, images, backend)?;
-        Ok(Self { trainer, dataset, seed, link, loader: None })
+        Ok(Self { trainer, dataset, seed, link, loader: None, first: None })
     }
 
     /// How data gets from one device to another, where there is something to tell.
@@ -162,9 +164,27 @@ impl Session {
     /// # Errors
     /// As [`Trainer::timings`].
     pub fn timings(&mut self, options: &TimingOptions, cancel: &AtomicBool) -> Result<String> {
-        let batch = self.training(Position { epoch: 0, batch: 0 })?.next()?;
-        let batch = batch.ok_or_else(|| Error::usage("there are no images to train on"))?;
+        let batch = self.first()?;
         json(&self.trainer.timings(&batch, options, cancel)?)
+    }
+
+    /// Steps on the first minibatch of the training images, with stamps between their operations.
+    ///
+    /// # Errors
+    /// As [`Trainer::profile`].
+    pub fn profile(&mut self, options: &ProfileOptions, cancel: &AtomicBool) -> Result<String> {
+        let batch = match self.first.take() {
+            Some(batch) => batch,
+            None => self.first()?,
+        };
+        let profile = self.trainer.profile(&batch, options, cancel);
+        self.first = Some(batch);
+        json(&profile?)
+    }
+
+    fn first(&mut self) -> Result<Batch> {
+        let batch = self.training(Position { epoch: 0, batch: 0 })?.next()?;
+        batch.ok_or_else(|| Error::usage("there are no images to train on"))
     }
 
     /// Writes a checkpoint.

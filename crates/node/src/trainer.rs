@@ -7,7 +7,10 @@ use crate::{
     session::{Config, Evaluation, Session},
 };
 use alexnode_core::Error;
-use alexnode_nn::{timing::TimingOptions, trainer::Segment};
+use alexnode_nn::{
+    timing::{TimingOptions, profile::ProfileOptions},
+    trainer::Segment,
+};
 use napi::{
     Env,
     bindgen_prelude::{Float32Array, Object},
@@ -71,6 +74,14 @@ impl NativeTrainer {
     pub fn timings<'env>(&self, env: &'env Env, options: String) -> napi::Result<Object<'env>> {
         let options: TimingOptions = parse("timings", &options).map_err(|e| to_js(*env, &e))?;
         self.session.ask(env, move |session, cancel| session.timings(&options, cancel))
+    }
+
+    /// Where the time of whole steps goes: `{ mode: 'train' | 'evaluate', steps }`. Resolves to `Profile` of lib/timings.ts; weights and momentum have changed
+    /// a little then. Rejects with ERR_ABORTED after `cancel()`.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn profile<'env>(&self, env: &'env Env, options: String) -> napi::Result<Object<'env>> {
+        let options: ProfileOptions = parse("profile", &options).map_err(|e| to_js(*env, &e))?;
+        self.session.ask(env, move |session, cancel| session.profile(&options, cancel))
     }
 
     /// Writes weights, momentum and `metadata` to `path`, completely or not at all. Resolves to `{ path, bytes, sha256, seconds }`.

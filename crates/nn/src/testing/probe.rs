@@ -5,7 +5,7 @@ use crate::{
     lower::External,
     network::Network,
     placement::Placement,
-    plan::{Op, OpKind, Plan},
+    plan::{Op, Plan},
     program::issue_op,
     request::{Mode, Request},
     resident::{Kind, Layout, Resident},
@@ -120,18 +120,32 @@ impl Probe {
     /// `ERR_KERNEL` where the device failed.
     pub fn profile(&mut self, times: usize, clock: &dyn Fn() -> f64) -> Result<Vec<(&'static str, f64)>> {
         let mut profile = Vec::new();
-        for op in &self.ops {
-            let OpKind::Launch(_, launch) = &op.kind else { continue };
+        for (index, name) in self.launches() {
             let mut least = f64::INFINITY;
             for _ in 0..times {
                 let start = clock();
-                issue_op(self.resident.backend(), op)?;
-                self.resident.backend().synchronize()?;
+                self.repeat(index, 1)?;
                 least = least.min(clock() - start);
             }
-            profile.push((launch.kernel.name, least));
+            profile.push((name, least));
         }
         Ok(profile)
+    }
+    /// Which operations are launches, and their names.
+    pub fn launches(&self) -> Vec<(usize, &'static str)> {
+        let name = |(index, op): (usize, &Op)| op.launch().map(|(_, launch)| (index, launch.kernel.name));
+        self.ops.iter().enumerate().filter_map(name).collect()
+    }
+    /// Runs operation `index` `times` times, each after the one before is done. Content does not matter.
+    ///
+    /// # Errors
+    /// `ERR_KERNEL` where the device failed.
+    pub fn repeat(&mut self, index: usize, times: u64) -> Result<()> {
+        for _ in 0..times {
+            issue_op(self.resident.backend(), &self.ops[index])?;
+            self.resident.backend().synchronize()?;
+        }
+        Ok(())
     }
     fn place(&self, arg: crate::lower::Arg) -> View {
         self.plan.view(arg, self.resident.arenas(), &|slot, what| self.resident.view(slot, what))

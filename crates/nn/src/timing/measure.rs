@@ -2,13 +2,14 @@
 
 use super::{
     OperationTiming, PartTiming, Pass, SlotName, Spread, TimingOptions, Timings,
+    operation::Operation,
     passes::passes,
     runs::{Runs, sample},
 };
 use crate::{
     memory::ALIGNMENT,
     network::Network,
-    plan::{Op, OpKind, Plan},
+    plan::{Op, Plan},
     program::issue_op,
 };
 use alexnode_core::{Access, Backend, BufferId, Copy2d, Error, ErrorCode, Result, SlotId, View};
@@ -41,30 +42,12 @@ struct Probe<'a> {
 
 impl<'a> Probe<'a> {
     fn new(op: &'a Op, pass: Pass) -> Self {
-        let (slot, in_place) = match &op.kind {
-            OpKind::Launch(slot, launch) => {
-                let arguments = launch.args().zip(launch.kernel.access);
-                let changed = arguments.filter(|(_, access)| **access == Access::ReadWrite);
-                (*slot, changed.map(|(view, _)| view).collect())
-            }
-            OpKind::Copy(copy) => (copy.dst.buffer.slot, Vec::new()),
-        };
-        Self { op, pass, slot, in_place, samples: Vec::new() }
-    }
-    fn name(&self) -> &'static str {
-        self.op.launch().map_or("copy", |(_, launch)| launch.kernel.name)
-    }
-    fn bytes(&self) -> u64 {
-        let count = |(view, access): (View, &Access)| match access {
-            Access::Read | Access::Write => view.bytes,
-            Access::ReadWrite => 2 * view.bytes,
-            Access::Scratch => 0,
-        };
-        let bytes = match &self.op.kind {
-            OpKind::Launch(_, launch) => launch.args().zip(launch.kernel.access).map(count).sum(),
-            OpKind::Copy(copy) => 2 * copy.rows * copy.row_bytes,
-        };
-        bytes as u64
+        let in_place = op.launch().map_or_else(Vec::new, |(_, launch)| {
+            let arguments = launch.args().zip(launch.kernel.access);
+            let changed = arguments.filter(|(_, access)| **access == Access::ReadWrite);
+            changed.map(|(view, _)| view).collect()
+        });
+        Self { op, pass, slot: Operation::of(op).slot, in_place, samples: Vec::new() }
     }
     /// Where each view of what is changed in place is kept in the spare memory, and the bytes of them all.
     fn places(&self) -> (Vec<usize>, usize) {
@@ -116,8 +99,8 @@ impl<'a> Probe<'a> {
         Ok(())
     }
     fn timing(&self, repeats: usize) -> OperationTiming {
-        let (name, slot) = (self.name(), self.slot.0);
-        OperationTiming { name, slot, repeats, seconds: Spread::of(&self.samples), bytes: self.bytes() }
+        let Operation { name, slot, bytes } = Operation::of(self.op);
+        OperationTiming { name, slot: slot.0, repeats, seconds: Spread::of(&self.samples), bytes }
     }
 }
 

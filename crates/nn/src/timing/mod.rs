@@ -1,6 +1,6 @@
 //! How long a training step takes, as a whole and operation by operation, on whatever backend runs it.
 //!
-//! Nothing inside a device is asked for the time: an operation runs several times between two waits, as a recording where the backend has such a thing, so
+//! [`profile`] puts stamps between the operations of whole steps. `measure` repeats single ones: nothing inside a device is asked for the time: an operation runs several times between two waits, as a recording where the backend has such a thing, so
 //! that launching hides behind computing. Each sample of every operation is taken in turn before the next one of any ("interleaved"), so that a device which changes its
 //! clock changes it for all of them. What is issued again and again finds its arguments in the caches where they fit: the sum over the
 //! operations may be less than the step.
@@ -8,11 +8,15 @@
 //! | module | about |
 //! |---|---|
 //! | `measure` | the measurement |
+//! | `operation` | what an operation is called, where it runs, its bytes |
 //! | `passes` | which operation belongs to what |
+//! | [`profile`] | steps with stamps between their operations |
 //! | `runs` | runs between two waits |
 
 mod measure;
+mod operation;
 mod passes;
+pub mod profile;
 mod runs;
 
 use alexnode_core::{Backend, Error, Result, SlotInfo};

@@ -10,7 +10,7 @@ use crate::lower::{Lower, Tensor};
 use alexnode_core::{Error, Result, Shape};
 use bytemuck::{Pod, Zeroable};
 use gradient::{LinearDataGradient, LinearWeightGradient};
-use product::LinearForward;
+pub(crate) use product::LinearForward;
 use serde::{Deserialize, Serialize};
 
 /// A fully connected layer.

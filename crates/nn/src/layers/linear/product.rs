@@ -1,12 +1,13 @@
 //! Forward. The weights are by far the largest operand, so they are read once and as they lie; the samples are packed instead.
 
-use super::{Params, device};
+use super::{Linear, Params, device};
 use crate::{
     layers::relu::relu,
+    lower::{Tensor, Value},
     tile::{Sweep, Tile},
 };
 use alexnode_core::{
-    Engine, Stage, StepState, Target,
+    Engine, Shape, Stage, StepState, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
@@ -39,6 +40,19 @@ fn sums(p: &Params) -> usize {
 /// Bytes of scratch.
 fn scratch(p: &Params, workers: usize) -> usize {
     (packed(p) + workers * sums(p)) * 4
+}
+
+impl LinearForward {
+    /// `batch` samples of `inputs` numbers times as many rows of weights as there are `outputs`; the constants, and the bytes of its arguments on
+    /// `workers` workers.
+    pub fn plain(batch: usize, inputs: usize, outputs: usize, workers: usize) -> (Params, [usize; 7]) {
+        let x = Tensor { value: Value(0), offset: 0, batch, shape: Shape::vector(inputs), ld: inputs };
+        let y = Tensor { shape: Shape::vector(outputs), ld: outputs, ..x };
+        let params = Linear::params(x, y);
+        let sizes = [batch * inputs, inputs * outputs, outputs, batch * outputs].map(|elements| elements * 4);
+        let [x, weights, bias, y] = sizes;
+        (params, [x, weights, bias, y, scratch(&params, workers), size_of::<StepState>(), batch * 4])
+    }
 }
 
 impl Kernel for LinearForward {

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Reading of images in Python, under the clock of the bench: Pillow decodes, torchvision resizes and augments, on one core.
+
+A JSON object per line on stdin, one in answer on stdout:
+
+    open   files (paths), size (side of a stored image), crop (side of what a network sees)  ->  ready, stages
+    stage  decode, prepare or augment, over all files                                          ->  seconds
+"""
+import io
+import json
+import os
+import sys
+import time
+
+WIRE = os.fdopen(os.dup(1), "w", buffering=1)
+os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
+
+
+def answer(**fields):
+    WIRE.write(json.dumps(fields) + "\n")
+
+
+try:
+    import torch
+    import torchvision
+    from PIL import Image, __version__ as pillow
+    from torchvision import transforms
+except ImportError as problem:
+    answer(type="missing", message=f"{sys.executable} has no Pillow with torchvision: {problem}")
+    sys.exit(0)
+
+torch.set_num_threads(1)
+
+
+class Reader:
+    def open(self, files, size, crop):
+        self.files = [open(path, "rb").read() for path in files]
+        self.square = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
+        self.augmentation = transforms.Compose([transforms.RandomCrop(crop), transforms.RandomHorizontalFlip(), transforms.ToTensor()])
+        self.squares = [self.square(self.decoded(file)) for file in self.files]
+        version = f"{pillow}, torchvision {torchvision.__version__}"
+        return dict(type="ready", version=version, stages=["decode", "prepare", "augment"])
+
+    def decoded(self, file):
+        return Image.open(io.BytesIO(file)).convert("RGB")
+
+    def stage(self, stage):
+        work, items = {
+            "decode": (self.decoded, self.files),
+            "prepare": (lambda file: self.square(self.decoded(file)), self.files),
+            "augment": (self.augmentation, self.squares),
+        }[stage]
+        begin = time.perf_counter()
+        for item in items:
+            work(item)
+        return dict(type="stage", seconds=time.perf_counter() - begin)
+
+
+reader = Reader()
+VERBS = {"open": reader.open, "stage": reader.stage}
+for line in sys.stdin:
+    request = json.loads(line)
+    verb = request.pop("type")
+    try:
+        answer(**VERBS[verb](**request))
+    except Exception as problem:
+        answer(type="error", message=f"{type(problem).__name__}: {problem}")

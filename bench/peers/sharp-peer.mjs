@@ -1,0 +1,63 @@
+/**
+ * Reading of images by sharp (libvips), under the clock of the bench, on one core. A JSON object per line on stdin, one in answer on stdout:
+ *
+ *     open   files (paths), size (side of a stored image)  ->  ready, stages
+ *     stage  decode or prepare, over all files              ->  seconds
+ */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+
+const answer = (fields) => process.stdout.write(`${JSON.stringify(fields)}\n`);
+const modules = resolve(process.env.ALEXNODE_MODULES ?? '.');
+
+let sharp;
+try {
+  sharp = createRequire(join(modules, 'peer.cjs'))('sharp');
+} catch (problem) {
+  answer({ type: 'missing', message: `${modules} has no sharp: ${problem.message.split('\n')[0]}` });
+  process.exit(0);
+}
+// One thread inside an image, and every image is a new one.
+sharp.concurrency(1);
+sharp.cache(false);
+
+let files = [];
+let size = 0;
+const decode = (file) => sharp(file).removeAlpha().toColourspace('srgb').raw().toBuffer();
+// Scaling while decoding is left off where it is a choice: the others decode all pixels, too.
+const prepare = (file) =>
+  sharp(file)
+    .resize(size, size, { fit: 'cover', position: 'centre', kernel: 'linear', fastShrinkOnLoad: false })
+    .removeAlpha()
+    .toColourspace('srgb')
+    .raw()
+    .toBuffer();
+
+const VERBS = {
+  open(request) {
+    files = request.files.map((path) => readFileSync(path));
+    size = request.size;
+    return {
+      type: 'ready',
+      version: `${sharp.versions.sharp}, libvips ${sharp.versions.vips}`,
+      stages: ['decode', 'prepare'],
+    };
+  },
+  async stage({ stage }) {
+    const work = { decode, prepare }[stage];
+    const begin = performance.now();
+    for (const file of files) await work(file);
+    return { type: 'stage', seconds: (performance.now() - begin) / 1000 };
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const request = JSON.parse(line);
+  try {
+    answer(await VERBS[request.type](request));
+  } catch (problem) {
+    answer({ type: 'error', message: problem.message });
+  }
+}
