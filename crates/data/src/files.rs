@@ -1,8 +1,7 @@
 //! Files in a folder or in a .tar: listed once, then read one by one. Nothing is unpacked, nothing is written.
 
-use crate::decode::{self, Kind, Reason};
+use crate::decode::{self, Format, Kind, Reason};
 use alexnode_core::{Error, Result};
-use image::ImageFormat;
 use std::{
     ffi::OsStr,
     fs::{self, File},
@@ -197,10 +196,7 @@ impl Files {
         let mut start = Vec::new();
         // "BM" alone, the mark of BMP, begins many a text.
         self.read(entry, 16, &mut start).is_ok()
-            && matches!(
-                decode::sniff(&start),
-                Kind::Jpeg | Kind::Other(ImageFormat::Png | ImageFormat::Gif | ImageFormat::WebP)
-            )
+            && matches!(decode::sniff(&start), Kind::Known(format) if format != Format::Bmp)
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) fn scan(
     workers: Workers<'_>,
 ) -> Result<Scan> {
     let full = depth.on_bad_image == OnBadImage::Skip;
-    let key = Key::of([&b"scan 2"[..], stamp.bytes(), &[u8::from(full), u8::from(depth.hash)]]);
+    let key = Key::of([&b"scan 3"[..], stamp.bytes(), &[u8::from(full), u8::from(depth.hash)]]);
     let kept: Option<Vec<Finding>> = cache.load("scan", &key).and_then(|b| serde_json::from_slice(&b).ok());
     let kept = kept.filter(|findings| findings.len() == items.len());
     let mut findings = kept.unwrap_or_else(|| vec![Finding::UNREAD; items.len()]);
@@ -119,11 +119,11 @@ fn look(files: &Files, item: &Item, full: bool, hash: bool, bytes: &mut Vec<u8>,
         return Finding { bad: Some(reason), ..Finding::UNREAD };
     }
     let hash = hash.then(|| Sha256::digest(&bytes).into());
-    let mut result = if full { decode::decode(bytes, pixels) } else { decode::header(bytes) };
+    let mut result = if full { decode::decode(bytes, pixels) } else { decode::header(bytes, item.entry.size) };
     if result.is_err() && (bytes.len() as u64) < item.entry.size {
         // A long preview or colour profile may stand before the size.
         result = match files.read(&item.entry, u64::MAX, bytes) {
-            Ok(()) => decode::header(bytes),
+            Ok(()) => decode::header(bytes, item.entry.size),
             Err(reason) => return Finding { bad: Some(reason), ..Finding::UNREAD },
         };
     }
