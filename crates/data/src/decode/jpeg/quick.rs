@@ -1,35 +1,13 @@
 //! Plain JPEGs, by zune-jpeg.
 
 use super::{
-    super::{Colours, Format, Picture, Reason, exif, limits::check_size},
-    through,
+    super::{Picture, Reason},
+    agree, through,
 };
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
 
 type Decoder<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
-
-/// As [`super::header`].
-pub fn header(bytes: &[u8], size: u64, strict: bool) -> Result<Picture, Reason> {
-    open(bytes, size, strict).map(|(_, picture)| picture)
-}
-
-/// `strict`: a picture that is cut off is an error instead of a half grey one, but so are harmless oddities.
-fn open(bytes: &[u8], size: u64, strict: bool) -> Result<(Decoder<'_>, Picture), Reason> {
-    // The size is checked below, by area, so the sides only need the format's own bound.
-    let options = DecoderOptions::default().set_max_width(65_535).set_max_height(65_535).set_strict_mode(strict);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(damaged)?;
-    let (width, height) = decoder.dimensions().ok_or("damaged JPEG: no frame header")?;
-    check_size(width, height, size)?;
-    let colours = match stored(&decoder).num_components() {
-        1 => Colours::Grey,
-        4 => Colours::Cmyk,
-        _ => Colours::Rgb,
-    };
-    let orientation = exif::orientation(Format::Jpeg, bytes);
-    Ok((decoder, Picture { width, height, orientation, format: Format::Jpeg, colours }))
-}
 
 fn stored(decoder: &Decoder<'_>) -> ColorSpace {
     decoder.input_colorspace().unwrap_or(ColorSpace::YCbCr)
@@ -39,9 +17,15 @@ fn damaged(error: DecodeErrors) -> Reason {
     format!("damaged JPEG: {}", format!("{error:?}").trim().trim_matches('"'))
 }
 
-/// Decodes to RGB; `strict` as for [`open`].
-pub fn decode(bytes: &[u8], pixels: &mut Vec<u8>, strict: bool) -> Result<Picture, Reason> {
-    let (mut decoder, picture) = open(bytes, bytes.len() as u64, strict)?;
+/// Decodes to RGB.
+pub fn decode(bytes: &[u8], picture: &Picture, pixels: &mut Vec<u8>) -> Result<(), Reason> {
+    // The size has been checked, by area, so the sides only need the format's own bound. Strict mode would refuse harmless oddities; a
+    // picture that is cut off, which it is for, has been refused already.
+    let options = DecoderOptions::default().set_max_width(65_535).set_max_height(65_535).set_strict_mode(false);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(damaged)?;
+    let (width, height) = decoder.dimensions().ok_or("damaged JPEG: no frame header")?;
+    agree(width, height, picture)?;
     let stored = stored(&decoder);
     // Four components come out as stored: the conversion of zune-jpeg inverts YCCK (zune-image issue 442).
     let wanted = if stored.num_components() == 4 { stored } else { ColorSpace::RGB };
@@ -52,7 +36,7 @@ pub fn decode(bytes: &[u8], pixels: &mut Vec<u8>, strict: bool) -> Result<Pictur
     if wanted.num_components() == 4 {
         flatten_inks(pixels, stored == ColorSpace::YCCK);
     }
-    Ok(picture)
+    Ok(())
 }
 
 /// Four ink components to RGB in place, by the conventions that libjpeg and Pillow follow: Adobe's programs store inks

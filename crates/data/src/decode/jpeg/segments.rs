@@ -1,5 +1,7 @@
 //! What a JPEG says about itself before its first scan, without decoding anything.
 
+use super::super::Reason;
+
 /// The segments of a JPEG up to its first scan: the mark and the body of each. Bytes between segments are skipped, as decoders do.
 pub struct Segments<'a> {
     rest: &'a [u8],
@@ -48,8 +50,10 @@ pub fn has_end(bytes: &[u8]) -> bool {
 #[derive(Debug)]
 pub struct Frame {
     progressive: bool,
-    width: u16,
-    height: u16,
+    /// Pixels of a row.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
     /// Horizontal and vertical sampling factor of each component.
     sampling: Vec<(u8, u8)>,
     /// Components in the first scan.
@@ -57,24 +61,37 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// `None` where there is no frame or no scan.
-    pub fn of(bytes: &[u8]) -> Option<Self> {
+    /// From the frame header before the first scan.
+    pub fn of(bytes: &[u8]) -> Result<Self, Reason> {
         let mut frame = None;
         for (mark, body) in Segments::of(bytes) {
             match mark {
                 0xc0..=0xc2 => frame = Self::parse(mark == 0xc2, body),
-                SCAN => return Some(Self { first_scan: *body.first()?, ..frame? }),
+                0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
+                    return Err("lossless, hierarchical and arithmetic JPEGs are not supported".into());
+                }
+                SCAN => {
+                    let first_scan = *body.first().ok_or("damaged JPEG: it ends in the header of its scan")?;
+                    let frame = frame.ok_or("damaged JPEG: no frame header before its scan")?;
+                    return Ok(Self { first_scan, ..frame });
+                }
                 _ => {}
             }
         }
-        None
+        Err("damaged JPEG: it ends before its pixels".into())
     }
 
     fn parse(progressive: bool, body: &[u8]) -> Option<Self> {
-        let ([_, h0, h1, w0, w1, count], components) = body.split_first_chunk()? else { return None };
-        let sampling = components.chunks_exact(3).take(usize::from(*count)).map(|c| (c[1] >> 4, c[1] & 15)).collect();
+        let ([_, h0, h1, w0, w1, count], components) = body.split_first_chunk()?;
+        let sampling: Vec<_> =
+            components.chunks_exact(3).take(usize::from(*count)).map(|c| (c[1] >> 4, c[1] & 15)).collect();
         let [height, width] = [[*h0, *h1], [*w0, *w1]].map(u16::from_be_bytes);
-        Some(Self { progressive, width, height, sampling, first_scan: 0 })
+        (sampling.len() == usize::from(*count)).then_some(Self { progressive, width, height, sampling, first_scan: 0 })
+    }
+
+    /// How many components it has.
+    pub fn components(&self) -> usize {
+        self.sampling.len()
     }
 
     /// Whether every decoder agrees about it: all components in each scan or all over many (progressive), and no component sampled more

@@ -1,8 +1,10 @@
 //! Decoding, on files made here and on the odd ones of the shared data.
 
-mod dump;
+mod allocations;
+mod fuzz;
 #[path = "../../../tests/support/images.rs"]
 mod images;
+mod mutate;
 mod pillow;
 
 use super::{Colours, Picture, Reason, decode, header};
