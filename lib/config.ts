@@ -63,6 +63,7 @@ export const dataSchema = z.strictObject({
   seed: seedSchema.default(1),
   valFraction: share.default(0.1),
   onBadImage: z.enum(['error', 'skip']).default('error'),
+  quarantine: z.string().min(1).optional(),
   limit: count.optional(),
   threads: count.optional(),
   cacheDir: z.string().min(1).optional(),

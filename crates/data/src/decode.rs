@@ -4,9 +4,10 @@
 //! |---|---|
 //! | `jpeg`, `others` | the decoders and what they leave to be done |
 //! | `exif` | how a picture has to be turned |
-//! | `limits` | what is refused before any memory is taken |
+//! | `limits`, `frames` | what is refused before any memory is taken |
 
 mod exif;
+mod frames;
 mod jpeg;
 pub(crate) mod limits;
 mod others;

@@ -214,7 +214,7 @@ pub(crate) fn times(meta: &fs::Metadata) -> [u64; 2] {
     [modified.map_or(0, |d| d.as_nanos() as u64), changed]
 }
 
-fn has_picture_name(path: &Path) -> bool {
+pub(crate) fn has_picture_name(path: &Path) -> bool {
     const NAMES: [&str; 15] = [
         "jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "webp", "tif", "tiff", "heic", "heif", "avif", "jp2", "jxl",
     ];
@@ -222,7 +222,7 @@ fn has_picture_name(path: &Path) -> bool {
 }
 
 /// Files that systems leave behind: `.DS_Store`, `.ipynb_checkpoints`, `__MACOSX`, `@eaDir`, `Thumbs.db`.
-fn hidden(name: &OsStr) -> bool {
+pub(crate) fn hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
         || ["__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"].iter().any(|n| name == *n)
 }

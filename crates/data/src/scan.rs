@@ -8,7 +8,7 @@ use crate::{
     options::OnBadImage,
     parallel::Workers,
 };
-use alexnode_core::Result;
+use alexnode_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -128,4 +128,19 @@ fn look(files: &Files, item: &Item, full: bool, hash: bool, bytes: &mut Vec<u8>,
         };
     }
     Finding { hash, bad: result.err(), unread: false }
+}
+
+/// A file that cannot be used, with what to do about it.
+pub(crate) fn bad_image(name: &str, reason: &str) -> Error {
+    Error::data(format!("{name}: {reason}"))
+        .hint("repair, convert or remove the file, or leave such files out with `--on-bad-image skip`")
+}
+
+/// A file that was in order when bad ones were left out. Leaving it out now would change the minibatches after it in a way that no later
+/// run could repeat.
+pub(crate) fn gone_bad(name: &str, reason: &str, found: &Memory) -> Error {
+    found.forget();
+    Error::data(format!("{name}: {reason}; when the data set was opened, it was in order")).hint(
+        "start again, or go on with `--resume`: a file that is bad then is left out and listed. Or repair it first",
+    )
 }

@@ -1,7 +1,7 @@
 //! PNG, GIF, WebP and BMP.
 
 use super::{
-    Colours, Format, Picture, Reason, exif,
+    Colours, Format, Picture, Reason, exif, frames,
     limits::{MAX_BYTES, check_size},
 };
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageReader, Limits};
@@ -28,6 +28,7 @@ pub fn decode(bytes: &[u8], format: Format, pixels: &mut Vec<u8>) -> Result<Pict
 }
 
 fn open(bytes: &[u8], size: u64, format: Format) -> Result<(impl ImageDecoder + '_, Picture), Reason> {
+    frames::check(format, bytes, size)?;
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format.into());
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_BYTES);
