@@ -9,7 +9,11 @@ mod segments;
 
 use super::{Colours, Format, Picture, Reason, exif, limits::check_size};
 pub use segments::Segments;
-use segments::{Frame, has_end};
+use segments::{Frame, has_end, scans};
+
+/// Encoders use about ten scans. Each costs a few bytes of a file and as much time as there are pixels, so of more a small file could keep a
+/// decoder busy for hours.
+const MOST_SCANS: usize = 256;
 
 /// Reads what stands before the pixels of a file of `size` bytes.
 pub fn header(bytes: &[u8], size: u64) -> Result<Picture, Reason> {
@@ -34,6 +38,9 @@ pub fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<Picture, Reason> {
     let picture = picture(&frame, bytes, bytes.len() as u64)?;
     if !has_end(bytes) {
         return Err("the picture is cut off: its end mark is missing".into());
+    }
+    if frame.progressive && scans(bytes) > MOST_SCANS {
+        return Err(format!("the picture has more than the {MOST_SCANS} scans allowed"));
     }
     if frame.is_plain() && frame.is_large() {
         quick::decode(bytes, &picture, pixels)?;

@@ -46,10 +46,16 @@ pub fn has_end(bytes: &[u8]) -> bool {
     })
 }
 
+/// How many scans there are at most: inside of one, no such mark can stand.
+pub fn scans(bytes: &[u8]) -> usize {
+    bytes.windows(2).filter(|pair| pair[0] == 0xff && pair[1] == SCAN).count()
+}
+
 /// How a JPEG is laid out.
 #[derive(Debug)]
 pub struct Frame {
-    progressive: bool,
+    /// Whether each scan only adds to what the others have given.
+    pub progressive: bool,
     /// Pixels of a row.
     pub width: u16,
     /// Rows.

@@ -148,6 +148,30 @@ fn bombs_are_refused_before_memory_is_taken() {
     assert!(decoded(&bytes).is_err());
 }
 
+#[test]
+fn frames_larger_than_their_picture_and_endless_scans_are_refused() {
+    let file = |name: &str| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures");
+        std::fs::read(folder.join(name)).unwrap()
+    };
+    let at = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).position(|w| w == what).unwrap();
+    // Width and height of the first frame of a GIF, and those inside of a WebP, whose sides have 14 bits.
+    let mut gif = file("palette.gif");
+    let frame = at(&gif, b"\x2c\0\0\0\0\x25\0\x1d\0");
+    gif[frame + 5..frame + 9].fill(0xff);
+    assert!(decoded(&gif).unwrap_err().contains("65535x65535"));
+    let mut webp = file("lossy-alpha.webp");
+    let frame = at(&webp, b"\x9d\x01\x2a");
+    webp[frame + 3..frame + 7].fill(0xff);
+    assert!(decoded(&webp).unwrap_err().contains("16383x16383"));
+    // The last scan of a progressive picture, over and over.
+    let whole = file("progressive-2x2.jpg");
+    let scan = whole.windows(2).rposition(|w| w == b"\xff\xda").unwrap();
+    let (head, last) = whole[..whole.len() - 2].split_at(scan);
+    let odd = [head, &last.repeat(300), b"\xff\xd9"].concat();
+    assert!(decoded(&odd).unwrap_err().contains("scans"));
+}
+
 /// The manifest says what Pillow makes of each file.
 #[test]
 fn oddities_decode_as_their_manifest_says() {
