@@ -1,8 +1,18 @@
 import { readFileSync } from 'node:fs';
 import test from 'ava';
-import { describeNetwork, listDevices, NativeDataset, NativeTrainer, readCheckpoint } from '#native';
+import {
+  describeNetwork,
+  listDevices,
+  NativeDataset,
+  NativeModel,
+  NativePass,
+  NativeTrainer,
+  preparePictures,
+  readCheckpoint,
+} from '#native';
 
-import { train } from '../lib/index.js';
+import { evaluate, loadModel, similar, train } from '../lib/index.js';
+import { colourPixels, colourRun } from './colours.js';
 import { drain, newest, temporary } from './helpers.js';
 
 /** What a call may take of the JS thread's CPU time. */
@@ -43,7 +53,8 @@ function watch(name: string, prototype: object, calls: Call[]): void {
   }
 }
 
-const linux = process.platform === 'linux' ? test : test.skip;
+// One after the other: the methods of the classes are replaced.
+const linux = process.platform === 'linux' ? test.serial : test.serial.skip;
 
 linux('no native call of a training holds the JS thread for more than 5 ms of its CPU time', async (t) => {
   const calls: Call[] = [];
@@ -86,4 +97,35 @@ linux('no native call of a training holds the JS thread for more than 5 ms of it
   );
   const longest = calls.toSorted((a, b) => b.ms - a.ms)[0];
   t.log(`${calls.length} calls, the longest ${longest?.call}: ${longest?.ms.toFixed(2)} ms`);
+});
+
+linux('nor does one of a trained network', async (t) => {
+  const { run } = await colourRun({ recipe: { batch: 16, epochs: 1 } });
+  const calls: Call[] = [];
+  watch('NativeModel', NativeModel.prototype, calls);
+  watch('NativePass', NativePass.prototype, calls);
+  const images = Array.from({ length: 20 }, (_, mark) => colourPixels('red', mark));
+  {
+    await using model = await loadModel(run);
+    await Promise.all(images.map((image) => model.predict(image)));
+    for await (const _ of model.features(images));
+  }
+  await evaluate({ model: run, crops: 10 });
+  await evaluate({ model: [run, run] });
+  await similar({ model: run, images });
+  const pictures = images.map(({ data, width, height }) => ({ bytes: new Uint8Array(data), width, height }));
+  await timed(calls, 'preparePictures', () => preparePictures(pictures, 16, 1));
+  const names = new Set(calls.map(({ call }) => call));
+  for (const method of [
+    'NativeModel.probabilities',
+    'NativeModel.outputs',
+    'NativeModel.evaluate',
+    'NativePass.next',
+  ]) {
+    t.true(names.has(method), method);
+  }
+  t.deepEqual(
+    calls.filter(({ ms }) => ms > LIMIT_MS),
+    [],
+  );
 });

@@ -1,6 +1,16 @@
 /** What the end-to-end specs share: a network that trains in a blink, temporary folders, the command as a child process. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -139,13 +149,21 @@ export class Child {
   #stderr = '';
   #waiting: { matches: (line: string) => boolean; found: () => void }[] = [];
 
-  constructor(file: string, args: string[], cwd: string, environment: NodeJS.ProcessEnv = {}) {
+  /** `stdin`: what it reads there; `'open'`: what is written to `process.stdin` later. */
+  constructor(
+    file: string,
+    args: string[],
+    cwd: string,
+    environment: NodeJS.ProcessEnv = {},
+    stdin?: Uint8Array | string | 'open',
+  ) {
     const start = performance.now();
     this.process = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), file, ...args], {
       cwd,
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
       env: { ...process.env, NO_COLOR: '1', ...environment },
     });
+    if (stdin !== undefined && stdin !== 'open') this.process.stdin?.end(stdin);
     this.process.stderr?.on('data', (data: Buffer) => {
       this.#stderr += data.toString();
     });
@@ -181,8 +199,38 @@ export class Child {
 }
 
 /** The `alexnode` command, in `cwd`. */
-export function cli(args: string[], cwd: string, environment?: NodeJS.ProcessEnv): Child {
-  return new Child(join(ROOT, 'lib', 'cli', 'main.ts'), args, cwd, environment);
+export function cli(
+  args: string[],
+  cwd: string,
+  environment?: NodeJS.ProcessEnv,
+  stdin?: Uint8Array | string | 'open',
+): Child {
+  return new Child(join(ROOT, 'lib', 'cli', 'main.ts'), args, cwd, environment, stdin);
+}
+
+/** Runs the command in this process, in `cwd`: an empty folder unless it is given. Only in serial tests. */
+export async function inProcess(
+  args: string[],
+  cwd = temporary(),
+): Promise<{ code: number; stdout: string; stderr: string; files: string[] }> {
+  const { runCommand } = await import('../lib/cli/program.js');
+  const printed = { stdout: '', stderr: '' };
+  const original = { stdout: process.stdout.write, stderr: process.stderr.write, cwd: process.cwd() };
+  process.chdir(cwd);
+  for (const name of ['stdout', 'stderr'] as const) {
+    process[name].write = (text: string | Uint8Array) => {
+      printed[name] += String(text);
+      return true;
+    };
+  }
+  try {
+    const code = await runCommand(['node', 'alexnode', ...args]);
+    return { code, ...printed, files: readdirSync(cwd) };
+  } finally {
+    process.stdout.write = original.stdout;
+    process.stderr.write = original.stderr;
+    process.chdir(original.cwd);
+  }
 }
 
 /** The events that `--json` printed. */

@@ -31,7 +31,7 @@ interface Request {
 
 /** Collects requests into batches. */
 export class Batcher {
-  /** Images that were computed, and in how many batches. */
+  /** Images that were answered, and in how many batches. */
   readonly counters = { images: 0, batches: 0 };
   readonly #stages: Stages;
   readonly #batch: number;
@@ -116,13 +116,16 @@ export class Batcher {
       const { failures } = images;
       const question = group[0]?.question ?? { crops: 1 };
       const rows = await this.#stages.compute(images, question);
-      this.counters.images += group.length;
       this.counters.batches += 1;
       const width = rows.length / group.length;
       for (const [index, { image, resolve, reject }] of group.entries()) {
         const failure = failures[index];
-        if (failure === null || failure === undefined) resolve(rows.slice(index * width, (index + 1) * width));
-        else reject(unusable(image, failure));
+        if (failure !== null && failure !== undefined) {
+          reject(unusable(image, failure));
+          continue;
+        }
+        this.counters.images += 1;
+        resolve(rows.slice(index * width, (index + 1) * width));
       }
     } catch (error) {
       for (const { reject } of group) reject(error);

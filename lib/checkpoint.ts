@@ -191,7 +191,7 @@ export class Checkpoints {
     const named = Number(NAME.exec(last ?? '')?.[1] ?? Number.NaN);
     const order = [...steps.filter((step) => step === named), ...steps.filter((step) => step !== named)];
     if (order.length === 0) {
-      throw new AlexnodeError('ERR_CHECKPOINT', `${this.folder}: there is no checkpoint to resume from`, {
+      throw new AlexnodeError('ERR_CHECKPOINT', `${this.folder}: there is no checkpoint`, {
         hint: 'The run ended before its first checkpoint, or they were removed; start it again in a new folder.',
       });
     }
@@ -206,7 +206,7 @@ export class Checkpoints {
       }
     }
     throw new AlexnodeError('ERR_CHECKPOINT', `${this.folder}: none of its checkpoints is intact`, {
-      hint: 'They are kept as *.broken; start the run again in a new folder.',
+      hint: `${setAside ? 'They are kept as *.broken; start' : 'Start'} the run again in a new folder.`,
     });
   }
 }

@@ -1,4 +1,5 @@
 /** `compare()`: two networks on the same images, and whether what they differ by is more than chance. */
+import { check, compareCallSchema } from './config.js';
 import { namesOf } from './data.js';
 import type { Precision } from './engine.js';
 import { usage } from './errors.js';
@@ -59,10 +60,10 @@ export interface Comparison {
  * one of them.
  */
 export async function compare(options: CompareCall): Promise<Comparison> {
-  const { split = 'val', crops = 1 } = options;
+  const { split, crops } = check(compareCallSchema, options, 'compare');
   await using together = await Together.open(options.models, options);
   const [a, b] = together.models;
-  if (a === undefined || b === undefined || together.models.length !== 2) throw usage('two models are compared');
+  if (a === undefined || b === undefined) throw usage('two models are compared');
   const { classes } = a;
   const counts = { both: 0, first: 0, second: 0, neither: 0 };
   const errors = together.models.map(() => [0, 0]);

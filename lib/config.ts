@@ -17,6 +17,62 @@ export const seedSchema = z.int().nonnegative().max(Number.MAX_SAFE_INTEGER);
 /** Numbers of things of which there is at least one. */
 export const countSchema = count;
 
+/** Views per image; the paper's tests have one or ten. */
+const cropsSchema = z.literal([1, 10]).default(1);
+
+/** What an evaluation is of. */
+export const evaluateSchema = z.strictObject({
+  split: z.enum(['val', 'train']).default('val'),
+  crops: cropsSchema,
+  limit: count.optional(),
+});
+
+/** `ModelOptions`. */
+export const modelSchema = z.strictObject({
+  devices: z.array(z.string()).min(1).max(2).optional(),
+  threads: count.optional(),
+  precision: z.string().optional(),
+  batch: count.optional(),
+  notices: z.boolean().optional(),
+});
+
+const badImageSchema = z.enum(['error', 'skip']);
+
+/** `MeasureOptions`. */
+const measureSchema = z.strictObject({
+  ...modelSchema.shape,
+  ...evaluateSchema.shape,
+  data: z.string().optional(),
+  onBadImage: badImageSchema.optional(),
+  quarantine: z.string().min(1).optional(),
+  signal: z.unknown().optional(),
+});
+
+/** `EvaluateCall`, its models as a list. */
+export const evaluateCallSchema = measureSchema.extend({ model: z.array(z.string()).min(1) });
+
+/** `CompareCall`. */
+export const compareCallSchema = measureSchema.extend({ models: z.array(z.string()).length(2) });
+
+/** `SimilarCall`, but for its images. */
+export const similarCallSchema = z.strictObject({
+  ...modelSchema.shape,
+  model: z.string(),
+  images: z.unknown(),
+  topK: count.default(6),
+  layer: z.string().optional(),
+  data: z.string().optional(),
+  onBadImage: badImageSchema.optional(),
+  signal: z.unknown().optional(),
+});
+
+/** `PredictOptions`. */
+export const predictSchema = z.strictObject({
+  topK: count.default(5),
+  crops: cropsSchema,
+  signal: z.unknown().optional(),
+});
+
 /** `ScheduleSpec`; what may be left out takes the value of the paper (plateau) or of the 2012 code (dexp). */
 export const scheduleSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('constant') }),
@@ -62,7 +118,7 @@ export const dataSchema = z.strictObject({
   imageSize: count,
   seed: seedSchema.default(1),
   valFraction: share.default(0.1),
-  onBadImage: z.enum(['error', 'skip']).default('error'),
+  onBadImage: badImageSchema.default('error'),
   quarantine: z.string().min(1).optional(),
   limit: count.optional(),
   threads: count.optional(),
@@ -126,6 +182,10 @@ function describe(issue: Issue, schema: unknown, value: unknown, what: string): 
   const got = issue.path.reduce<unknown>((v, key) => (v as Record<PropertyKey, unknown> | undefined)?.[key], value);
   const shown = got === undefined ? 'nothing' : JSON.stringify(got);
   const place = at(what, issue.path);
+  if ((issue.code === 'too_small' || issue.code === 'too_big') && issue.origin === 'array') {
+    const [word, bound] = issue.code === 'too_small' ? ['least', issue.minimum] : ['most', issue.maximum];
+    return usage(`${place}: must have at ${word} ${bound} entries, got ${shown}`);
+  }
   switch (issue.code) {
     case 'invalid_type':
       return usage(`${place}: expected ${issue.expected}, got ${shown}`);

@@ -113,7 +113,14 @@ export function checkClasses(path: string, saved: readonly string[], present: re
       },
     );
   }
-  if (saved.some((name, index) => name !== present[index])) {
-    throw new AlexnodeError('ERR_DATA', `${path}: the data has its classes in another order than it was trained on`);
+  const moved = saved.findIndex((name, index) => name !== present[index]);
+  if (moved >= 0) {
+    throw new AlexnodeError(
+      'ERR_DATA',
+      `${path}: the data has its classes in another order than it was trained on: class ${moved} was ${saved[moved]}, and is ${present[moved]}`,
+      {
+        hint: 'The classes of a folder are in the order of their names; measure on data of the same kind as it was trained on.',
+      },
+    );
   }
 }

@@ -1,6 +1,7 @@
 /** The addon's trainer with types and our errors: one promise per call, nothing else. */
 import { NativeTrainer } from '#native';
 import type { Saved } from './checkpoint.js';
+import { check, evaluateSchema } from './config.js';
 import { type Dataset, innerDataset } from './data.js';
 import { nativeAsync } from './errors.js';
 import type { Metrics } from './events.js';
@@ -90,7 +91,7 @@ export class Engine {
   }
 
   async evaluate(options: EvaluateOptions): Promise<Evaluation> {
-    const request = { split: options.split ?? 'val', crops: options.crops ?? 1, limit: options.limit };
+    const request = check(evaluateSchema, options, 'evaluate');
     const report = JSON.parse(await nativeAsync(() => this.#inner.evaluate(JSON.stringify(request)))) as Evaluation;
     // The addon reports the minibatches too, which are no optimiser steps here.
     const { samples, loss, top1Error, top5Error, seconds } = report;

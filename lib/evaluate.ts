@@ -1,4 +1,5 @@
 /** `evaluate()`: how good a checkpoint is on some data, or several are whose probabilities are averaged. */
+import { check, evaluateCallSchema } from './config.js';
 import type { Evaluation, Precision } from './engine.js';
 import { usage } from './errors.js';
 import type { Metrics } from './events.js';
@@ -37,8 +38,8 @@ export interface EvaluationReport extends Evaluation {
 
 /** Evaluates checkpoints. ERR_CHECKPOINT where one is missing or broken, ERR_DATA where the data has other classes. */
 export async function evaluate(options: EvaluateCall): Promise<EvaluationReport> {
-  const { split = 'val', crops = 1 } = options;
   const paths = typeof options.model === 'string' ? [options.model] : options.model;
+  const { split, crops } = check(evaluateCallSchema, { ...options, model: paths }, 'evaluate');
   await using together = await Together.open(paths, options);
   const { models } = together;
   const first = models[0];
@@ -83,6 +84,9 @@ async function alone(together: Together, model: Model, options: EvaluateCall): P
   }
 }
 
+/** The smallest probability that a 32-bit float holds: one below it came as 0, of which the loss would be infinite. */
+const LEAST = 2 ** -149;
+
 /** Loss and errors, added up over images. */
 class Sums {
   #samples = 0;
@@ -91,7 +95,7 @@ class Sums {
 
   add(probabilities: ArrayLike<number>, label: number): void {
     this.#samples += 1;
-    this.#loss -= Math.log(probabilities[label] ?? 0);
+    this.#loss -= Math.log(Math.max(LEAST, probabilities[label] ?? 0));
     this.#hits = [1, 5].map((k, index) => (this.#hits[index] ?? 0) + credit(probabilities, label, k));
   }
 

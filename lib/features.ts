@@ -151,6 +151,8 @@ class FeatureWriter {
     try {
       await this.#file.writeFile(bytesOf(this.#ids));
       await this.#file.writeFile(bytesOf(this.#labels));
+      // The name must not outlive the content in a power cut.
+      await this.#file.sync();
       await this.#file.close();
       this.#file = undefined;
       await rename(this.#temporary, this.#path);

@@ -1,4 +1,5 @@
 /** Images that are ready for a network: pictures given one by one, or those of a data set. One decoder and one resizer for both. */
+import { isUint8Array, isUint8ClampedArray } from 'node:util/types';
 import {
   isPicture as isNativePicture,
   listPictures as listNative,
@@ -18,7 +19,10 @@ export interface Pixels {
   height: number;
 }
 
-/** A picture: the path of a file, the bytes of one (JPEG, PNG, WebP, GIF, BMP; the content decides, not the name), or pixels. */
+/**
+ * A picture: the path of a file, the bytes of one (JPEG, PNG, WebP, GIF, BMP; the content decides, not the name), or pixels. Bytes and pixels are not to be
+ * changed before the answer is there.
+ */
 export type ImageInput = string | Uint8Array | Pixels;
 
 const INNER = Symbol('native images');
@@ -54,8 +58,15 @@ export function innerImages(images: Images): NativeImages {
 
 /** @internal Refuses what is no picture at all. ERR_USAGE. */
 export function checkImage(image: ImageInput): void {
-  if (typeof image === 'string' || image instanceof Uint8Array) return;
-  const { data, width, height } = image;
+  if (typeof image === 'string' || isUint8Array(image)) return;
+  // From JavaScript it may be anything.
+  const { data, width = 0, height = 0 } = (image ?? {}) as Partial<Pixels>;
+  if (!isUint8Array(data) && !isUint8ClampedArray(data)) {
+    throw usage(
+      'this is no image',
+      'Give a path, a Uint8Array with the bytes of a file (new Uint8Array(buffer) of an ArrayBuffer), or { data, width, height }.',
+    );
+  }
   const whole = [width, height].every((side) => Number.isInteger(side) && side > 0 && side < 2 ** 31);
   if (whole && data.length === width * height * 3) return;
   throw usage(
@@ -66,7 +77,7 @@ export function checkImage(image: ImageInput): void {
 
 function nativePicture(image: ImageInput): NativePicture {
   if (typeof image === 'string') return { path: image };
-  if (image instanceof Uint8Array) return { bytes: image };
+  if (isUint8Array(image)) return { bytes: image };
   const { data, width, height } = image;
   return { bytes: new Uint8Array(data.buffer, data.byteOffset, data.length), width, height };
 }

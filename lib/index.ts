@@ -9,7 +9,7 @@ import './supported.js';
 export { type CheckpointMetadata, type Cursor, readCheckpoint, type Saved } from './checkpoint.js';
 export { type ChangedImage, type CompareCall, type ComparedModel, type Comparison, compare } from './compare.js';
 export { parseDuration } from './config.js';
-export { type Dataset, type DatasetInfo, type DatasetOptions, openDataset } from './data.js';
+export { type Dataset, type DatasetConfig, type DatasetInfo, type DatasetOptions, openDataset } from './data.js';
 export {
   type CudaDevice,
   type CudaDiagnosis,
@@ -20,7 +20,7 @@ export {
 } from './doctor.js';
 export type { EvaluateOptions, Evaluation, Precision, Tensor } from './engine.js';
 export { PRECISIONS } from './engine.js';
-export { VERSION } from './environment.js';
+export { type Environment, VERSION } from './environment.js';
 export { AlexnodeError, type ErrorCode } from './errors.js';
 export { type EvaluateCall, type EvaluatedModel, type EvaluationReport, evaluate } from './evaluate.js';
 export type {

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 
 import { Batcher, type Question } from './batcher.js';
 import { type CheckpointHead, type CheckpointMetadata, Checkpoints, readHead } from './checkpoint.js';
-import { check, countSchema } from './config.js';
+import { check, modelSchema, predictSchema } from './config.js';
 import type { Precision } from './engine.js';
 import { AlexnodeError, usage } from './errors.js';
 import { checkImage, type ImageInput, prepareImages } from './images.js';
@@ -48,7 +48,9 @@ export interface PredictOptions {
 }
 
 /** What came of an image: the most probable classes, or the reason why it cannot be used. */
-export type Prediction = { image: ImageInput; top: Guess[] } | { image: ImageInput; error: AlexnodeError };
+export type Prediction =
+  | { image: ImageInput; top: Guess[]; error?: undefined }
+  | { image: ImageInput; error: AlexnodeError; top?: undefined };
 
 /** Whose output to take. */
 export interface FeatureOptions {
@@ -59,6 +61,8 @@ export interface FeatureOptions {
 }
 
 const INNER = Symbol('inference');
+/** Images at a time, where nobody says. */
+const BATCH = 32;
 
 /** A trained network on its devices. Calls may overlap: images that wait at the same time are computed together. */
 export class Model implements AsyncDisposable {
@@ -123,7 +127,7 @@ export class Model implements AsyncDisposable {
   /** The most probable classes of a picture, the most probable first. ERR_DATA where it cannot be decoded. */
   async predict(image: ImageInput, options: PredictOptions = {}): Promise<Guess[]> {
     for await (const prediction of this.predictAll([image], options)) {
-      if ('error' in prediction) throw prediction.error;
+      if (prediction.error !== undefined) throw prediction.error;
       return prediction.top;
     }
     throw new AlexnodeError('ERR_ABORTED', 'the prediction was stopped');
@@ -137,9 +141,7 @@ export class Model implements AsyncDisposable {
     images: Iterable<ImageInput> | AsyncIterable<ImageInput>,
     options: PredictOptions = {},
   ): AsyncGenerator<Prediction, void> {
-    const { crops = 1, signal } = options;
-    const topK = check(countSchema, options.topK ?? 5, 'topK');
-    if (crops !== 1 && crops !== 10) throw usage(`crops: expected 1 or 10, got ${String(crops)}`);
+    const { topK, crops } = check(predictSchema, options, 'predict');
     const start = (image: ImageInput): Started<Prediction> => {
       const { answer, cancel } = this.#ask(image, { crops });
       const result = answer.then(
@@ -151,7 +153,7 @@ export class Model implements AsyncDisposable {
       );
       return { result, cancel };
     };
-    for await (const [, prediction] of ordered(images, 2 * this.batch, start, signal)) yield prediction;
+    for await (const [, prediction] of ordered(images, 2 * this.batch, start, options.signal)) yield prediction;
   }
 
   /**
@@ -211,21 +213,21 @@ export function inferenceOf(model: Model): Inference {
  * ```
  */
 export async function loadModel(path: string, options: ModelOptions = {}): Promise<Model> {
-  return loadModelAs(path, options, () => 32);
+  return loadModelAs(path, check(modelSchema, options, 'model') as ModelOptions);
 }
 
-/** @internal The same, with another default of the batch. */
+/** @internal The same with options that were checked, and with another default of the batch. */
 export async function loadModelAs(
   path: string,
   options: ModelOptions,
-  defaultBatch: (config: RunConfig) => number,
+  defaultBatch: (config: RunConfig) => number = () => BATCH,
 ): Promise<Model> {
   const checkpoint = await checkpointOf(path);
   const head = readHead(checkpoint);
   const { config } = head.metadata;
   const devices = options.devices ?? chooseDevices().devices;
   const precision = options.precision ?? (devices[0] === 'cpu' ? 'fp32' : config.precision);
-  const batch = check(countSchema, options.batch ?? defaultBatch(config), 'batch');
+  const batch = options.batch ?? defaultBatch(config);
   const { threads, notices = false } = options;
   const { network } = config;
   const limits = threads === undefined ? {} : { threads };

@@ -39,7 +39,12 @@ export async function* ordered<T, R>(
         const step = await next;
         next = undefined;
         if (step.done === true) ended = true;
-        else pending.push({ item: step.value, started: start(step.value) });
+        else {
+          const started = start(step.value);
+          // It may fail long before its turn.
+          started.result.catch(() => undefined);
+          pending.push({ item: step.value, started });
+        }
       } else if (event === 'head' && head !== undefined) {
         pending.shift();
         yield [head.item, await head.started.result];
@@ -47,10 +52,7 @@ export async function* ordered<T, R>(
     }
   } finally {
     signal?.removeEventListener('abort', onAbort);
-    for (const { started } of pending) {
-      started.result.catch(() => undefined);
-      started.cancel();
-    }
+    for (const { started } of pending) started.cancel();
     // Not waited for: a source may be waiting itself, for instance for a line of stdin.
     if (!ended) {
       next?.catch(() => undefined);

@@ -2,12 +2,13 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
-import { check, countSchema, seedSchema } from './config.js';
+import { check, seedSchema, similarCallSchema } from './config.js';
 import { checkClasses, namesOf, openDataset } from './data.js';
-import { AlexnodeError, fromNative } from './errors.js';
+import { AlexnodeError } from './errors.js';
 import { trainingFeatures } from './features.js';
 import type { ImageInput } from './images.js';
-import { loadModel, type Model, type ModelOptions } from './model.js';
+import { loadModelAs, type Model, type ModelOptions } from './model.js';
+import { ordered } from './ordered.js';
 import { resolveSource } from './prepare.js';
 
 /** For which pictures, and among which images. */
@@ -35,16 +36,18 @@ export interface Neighbour {
 }
 
 /** What came of a picture: the training images nearest to it, the nearest first, or the reason why it cannot be used. */
-export type Similar = { image: ImageInput; similar: Neighbour[] } | { image: ImageInput; error: AlexnodeError };
+export type Similar =
+  | { image: ImageInput; similar: Neighbour[]; error?: undefined }
+  | { image: ImageInput; error: AlexnodeError; similar?: undefined };
 
 /**
  * Finds the training images most alike for all pictures at once. What the layer makes of the training images is kept in the run folder
  * (`features/`), so that the next call is quick. ERR_CHECKPOINT where the model is missing or damaged, ERR_DATA where its images are.
  */
 export async function similar(options: SimilarCall): Promise<Similar[]> {
-  const topK = check(countSchema, options.topK ?? 6, 'topK');
+  const { topK } = check(similarCallSchema, options, 'similar');
   const { signal, threads } = options;
-  await using model = await loadModel(options.model, options);
+  await using model = await loadModelAs(options.model, options);
   const layer = options.layer ?? model.hiddenLayer;
   const queries = await describe(model, options.images, layer, signal);
   const wanted = queries.flatMap(({ row }) => row ?? []);
@@ -107,21 +110,13 @@ async function describe(
     try {
       for await (const row of model.features([query.image], { layer, ...limits })) query.row = row;
     } catch (error) {
-      const typed = fromNative(error);
-      if (typed.code !== 'ERR_DATA') throw typed;
-      query.error = typed;
+      if (!(error instanceof AlexnodeError) || error.code !== 'ERR_DATA') throw error;
+      query.error = error;
     }
+    return query;
   };
-  let group: Promise<void>[] = [];
-  for await (const image of images) {
-    const query: Query = { image };
-    queries.push(query);
-    group.push(one(query));
-    if (group.length < model.batch) continue;
-    await Promise.all(group);
-    group = [];
-  }
-  await Promise.all(group);
+  const start = (image: ImageInput) => ({ result: one({ image }), cancel: () => undefined });
+  for await (const [, query] of ordered(images, 2 * model.batch, start, signal)) queries.push(query);
   return queries;
 }
 

@@ -37,7 +37,7 @@ export function mcnemar(first: number, second: number): number {
 
 /**
  * The share of a hit that `label` earns among the `k` most probable classes, 0 to 1: where it ties for the last places, it gets
- * (places left) / (classes that tie), as in the 2012 code.
+ * (places left) / (classes that tie), as in the 2012 code. A NaN earns nothing.
  */
 export function credit(probabilities: ArrayLike<number>, label: number, k: number): number {
   const own = probabilities[label] ?? 0;
@@ -48,7 +48,7 @@ export function credit(probabilities: ArrayLike<number>, label: number, k: numbe
     if (other > own) above += 1;
     else if (other === own) tied += 1;
   }
-  return Math.min(1, Math.max(0, k - above) / tied);
+  return tied === 0 ? 0 : Math.min(1, Math.max(0, k - above) / tied);
 }
 
 /** The indices of the `k` largest numbers, the largest first; of equal ones the lower index. */

@@ -1,5 +1,5 @@
 /** The pictures that arguments name: files, folders, and `-` for stdin. */
-import { statSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 
 import { AlexnodeError, type ImageInput, isPicture, listPictures } from '../index.js';
 import { EXIT, printError } from './exit.js';
@@ -8,8 +8,11 @@ import { EXIT, printError } from './exit.js';
 const MOST_STDIN = 256 << 20;
 const LINE_FEED = 0x0a;
 
-/** Arguments that name pictures, and what becomes of those that cannot be used: each is told at once, and the exit code is 4 in the end. */
-export class Pictures {
+/**
+ * Arguments that name pictures, and what becomes of those that cannot be used: each is told at once, and the exit code is 4 in the end. To be disposed:
+ * a stdin that is still open would keep the process from ending.
+ */
+export class Pictures implements Disposable {
   readonly #args: string[];
   #failed = false;
 
@@ -36,10 +39,14 @@ export class Pictures {
     return typeof image === 'string' ? image : '-';
   }
 
+  [Symbol.dispose](): void {
+    if (this.#args.includes('-')) process.stdin.destroy();
+  }
+
   async *[Symbol.asyncIterator](): AsyncGenerator<ImageInput, void> {
     for (const arg of this.#args) {
       if (arg === '-') yield* fromStdin();
-      else if (statSync(arg, { throwIfNoEntry: false })?.isDirectory() === true) yield* await this.#folder(arg);
+      else if (await isFolder(arg)) yield* await this.#folder(arg);
       else yield arg;
     }
   }
@@ -53,6 +60,11 @@ export class Pictures {
       return [];
     }
   }
+}
+
+/** What cannot be looked at is no folder: as a file it is an error that names it, and no reason to give up the others. */
+async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() === true;
 }
 
 /** The picture that stdin is, by its first bytes, or the paths of pictures that it names, one a line, as they come. */

@@ -29,13 +29,13 @@ export function addPredict(program: Command, setCode: (code: number) => void): v
 }
 
 async function run(path: string, args: string[], { top, crops, json = false, ...rest }: Flags): Promise<number> {
-  const pictures = new Pictures(args);
+  using pictures = new Pictures(args);
   using interrupt = new Interrupt();
   await using model = await loadModel(path, { ...rest, notices: true });
   const options = { signal: interrupt.signal, topK: top ?? 5, crops: crops ?? 1 };
   for await (const prediction of model.predictAll(pictures, options)) {
     const name = pictures.name(prediction.image);
-    if ('error' in prediction) {
+    if (prediction.error !== undefined) {
       const { code, message } = prediction.error;
       pictures.fail(prediction.error);
       if (json) printJson({ path: name, error: { code, message } });

@@ -30,12 +30,12 @@ export function addSimilar(program: Command, setCode: (code: number) => void): v
 }
 
 async function run(model: string, args: string[], { top, json = false, ...rest }: Flags): Promise<number> {
-  const images = new Pictures(args);
+  using images = new Pictures(args);
   using interrupt = new Interrupt();
   const { signal } = interrupt;
   for (const found of await similar({ ...rest, model, images, topK: top ?? 6, notices: true, signal })) {
     const path = images.name(found.image);
-    if ('error' in found) {
+    if (found.error !== undefined) {
       const { code, message } = found.error;
       images.fail(found.error);
       if (json) printJson({ path, error: { code, message } });
