@@ -44,6 +44,7 @@ const measureSchema = z.strictObject({
   ...evaluateSchema.shape,
   data: z.string().optional(),
   onBadImage: badImageSchema.optional(),
+  quarantine: z.string().min(1).optional(),
   signal: z.unknown().optional(),
 });
 
@@ -118,6 +119,7 @@ export const dataSchema = z.strictObject({
   seed: seedSchema.default(1),
   valFraction: share.default(0.1),
   onBadImage: badImageSchema.default('error'),
+  quarantine: z.string().min(1).optional(),
   limit: count.optional(),
   threads: count.optional(),
   cacheDir: z.string().min(1).optional(),

@@ -14,6 +14,7 @@ import { AlexnodeError, native, nativeAsync } from './errors.js';
  * - `seed` (1): of the generated set and of the choice that `limit` makes.
  * - `valFraction` (0.1): share of the images for validation where the source has no split of its own.
  * - `onBadImage` (`error`): an undecodable file is an error, or is skipped and listed in `info.skipped`.
+ * - `quarantine`: a list of files to leave out, as `writeQuarantine` writes it; `info.quarantined` counts those that were there.
  * - `limit`: train on the first N images of the seeded order.
  * - `threads`: decoding threads; `cacheDir`: where statistics are kept.
  */
@@ -36,6 +37,8 @@ export interface DatasetInfo {
   perClass: { train: number[]; val: number[] };
   /** Files that could not be decoded (`onBadImage: 'skip'`). */
   skipped: { path: string; reason: string }[];
+  /** Files that the quarantine list leaves out. */
+  quarantined: number;
   /** Mean colour, 0 to 255. */
   mean: [number, number, number];
   /** sha256 of the sorted list of images. */

@@ -106,6 +106,20 @@ export type { TrainOptions } from './prepare.js';
 export type { Progress, RatePair, Rates, Recipe, Schedule, ScheduleSpec, ScheduleState } from './recipe.js';
 export { type Rehearsal, type RehearseCall, rehearse } from './rehearse.js';
 export { type Manifest, Run, type RunConfig, readManifest, type Session } from './run.js';
+export {
+  LEAVE_OUT,
+  type LeaveOut,
+  type MarkedFile,
+  type Scan,
+  type ScanFindings,
+  type ScanOptions,
+  type ScanProgress,
+  type ScanReport,
+  type ScanSummary,
+  scanFolder,
+  writeQuarantine,
+  writeScanReport,
+} from './scan.js';
 export { createSchedule } from './schedule.js';
 export type { TrainerOptions } from './settle.js';
 export { type Neighbour, type Similar, type SimilarCall, similar } from './similar.js';

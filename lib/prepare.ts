@@ -28,6 +28,8 @@ export interface TrainOptions {
   limit?: number;
   valFraction?: number;
   onBadImage?: 'error' | 'skip';
+  /** A list of files to leave out, as a scan writes it. */
+  quarantine?: string;
   cacheDir?: string;
   /** Default: the first usable CUDA device, otherwise the CPU. */
   devices?: string[];
@@ -148,7 +150,7 @@ export async function prepare(options: TrainOptions): Promise<Prepared> {
 }
 
 function dataOptions(options: TrainOptions, seed: number, imageSize: number): DatasetOptions {
-  const { limit, valFraction, onBadImage, threads, cacheDir } = options;
+  const { limit, valFraction, onBadImage, quarantine, threads, cacheDir } = options;
   return {
     source: resolveSource(options.data ?? 'generated'),
     imageSize,
@@ -156,6 +158,7 @@ function dataOptions(options: TrainOptions, seed: number, imageSize: number): Da
     ...(limit === undefined ? {} : { limit }),
     ...(valFraction === undefined ? {} : { valFraction }),
     ...(onBadImage === undefined ? {} : { onBadImage }),
+    ...(quarantine === undefined ? {} : { quarantine: resolve(quarantine) }),
     ...(threads === undefined ? {} : { threads }),
     ...(cacheDir === undefined ? {} : { cacheDir }),
   };
@@ -180,6 +183,7 @@ export async function prepareResume(before: RunConfig, options: TrainOptions): P
   const precision = options.precision ?? before.precision;
   const source = options.data === undefined ? before.data.source : resolveSource(options.data);
   const onBadImage = options.onBadImage ?? before.data.onBadImage;
+  const quarantine = options.quarantine === undefined ? before.data.quarantine : resolve(options.quarantine);
   const changed = changes(
     {
       ...before.recipe,
@@ -187,11 +191,18 @@ export async function prepareResume(before: RunConfig, options: TrainOptions): P
       precision: before.precision,
       data: before.data.source,
       onBadImage: before.data.onBadImage,
+      quarantine: before.data.quarantine,
       saveEvery: before.saveEvery,
     },
-    { ...recipe, devices, precision, data: source, onBadImage, saveEvery: saveEvery ?? null },
+    { ...recipe, devices, precision, data: source, onBadImage, quarantine, saveEvery: saveEvery ?? null },
   );
-  const data = await openDataset({ ...before.data, source, onBadImage, ...(threads === undefined ? {} : { threads }) });
+  const data = await openDataset({
+    ...before.data,
+    source,
+    onBadImage,
+    ...(quarantine === undefined ? {} : { quarantine }),
+    ...(threads === undefined ? {} : { threads }),
+  });
   return {
     network: before.network,
     recipe,

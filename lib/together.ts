@@ -1,4 +1,6 @@
 /** Several models on the same images of a data set. */
+import { resolve } from 'node:path';
+
 import { check, seedSchema } from './config.js';
 import { checkClasses, type Dataset, openDataset } from './data.js';
 import { AlexnodeError, usage } from './errors.js';
@@ -11,6 +13,8 @@ export interface MeasureOptions extends ModelOptions {
   /** Default: the data that the (first) model was trained on. */
   data?: string;
   onBadImage?: 'error' | 'skip';
+  /** Default: the list of the first model, if it was trained with one. */
+  quarantine?: string;
   split?: 'val' | 'train';
   /** 1: the central crop; 10: corners and centre with their mirror images, probabilities averaged. */
   crops?: 1 | 10;
@@ -65,6 +69,7 @@ export class Together implements AsyncDisposable {
             source: options.data === undefined ? own.source : resolveSource(options.data),
             seed: check(seedSchema, own.seed, 'seed'),
             onBadImage: options.onBadImage ?? own.onBadImage,
+            ...(options.quarantine === undefined ? {} : { quarantine: resolve(options.quarantine) }),
             ...(threads === undefined ? {} : { threads }),
           });
           together.#data.set(imageSize, data);

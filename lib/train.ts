@@ -190,8 +190,8 @@ function defined<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], u
 }
 
 function describeData(data: Dataset): Manifest['data'] {
-  const { kind, source, classes, train: images, val, imageSize, split, fingerprint, skipped } = data.info;
-  return { kind, source, classes, train: images, val, imageSize, split, fingerprint, skipped };
+  const { kind, source, classes, train: images, val, imageSize, split, fingerprint, skipped, quarantined } = data.info;
+  return { kind, source, classes, train: images, val, imageSize, split, fingerprint, skipped, quarantined };
 }
 
 /** @internal */

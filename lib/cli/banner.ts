@@ -25,10 +25,11 @@ function deviceText(names: string[], why: string): string {
 }
 
 function dataText(info: DatasetInfo): string {
-  const { classes, train, val, imageSize, split, source, kind } = info;
+  const { classes, train, val, imageSize, split, source, kind, quarantined } = info;
   const name = kind === 'generated' ? 'generated' : `${source} (${kind})`;
   const validation = val === 0 ? 'no validation images' : `${count(val)} validation images`;
-  return `${name}: ${classes.length} classes, ${count(train)} training and ${validation} of ${imageSize} pixels, split ${split}`;
+  const out = quarantined === 0 ? '' : `; ${count(quarantined)} files left out by the quarantine list`;
+  return `${name}: ${classes.length} classes, ${count(train)} training and ${validation} of ${imageSize} pixels, split ${split}${out}`;
 }
 
 function memoryText(info: NetworkInfo): string {

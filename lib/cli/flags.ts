@@ -74,7 +74,8 @@ export function addCommonFlags(command: Command): Command {
       new Option('--on-bad-image <what>', 'an undecodable image: "error" or "skip"').argParser(
         oneOf(['error', 'skip']),
       ),
-    );
+    )
+    .option('--quarantine <file>', 'leave out the files of this list, which `data scan` writes');
   return addDeviceFlags(command);
 }
 

@@ -37,6 +37,7 @@ interface Flags {
   saveEvery?: number;
   threads?: number;
   onBadImage?: 'error' | 'skip';
+  quarantine?: string;
   json?: boolean;
 }
 
@@ -101,13 +102,13 @@ async function runTrain(flags: Flags): Promise<number> {
 
 function optionsOf(flags: Flags): TrainOptions {
   const { preset, data, devices, epochs, batch, lr, seed, precision, set, limit, augment } = flags;
-  const { saveEvery, threads, onBadImage } = flags;
+  const { saveEvery, threads, onBadImage, quarantine } = flags;
   const recipe: Partial<Recipe> = given({ epochs, batch, lr });
   if (!augment) recipe.augment = false;
   return {
     recipe,
     notices: true,
-    ...given({ preset, data, devices, seed, precision, set, limit, saveEvery, threads, onBadImage }),
+    ...given({ preset, data, devices, seed, precision, set, limit, saveEvery, threads, onBadImage, quarantine }),
   };
 }
 

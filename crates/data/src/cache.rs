@@ -53,6 +53,11 @@ impl Cache {
         removed || self.load(kind, key).is_none()
     }
 
+    /// Where a file called `name`, which is kept by other rules, belongs.
+    pub fn place(&self, name: &str) -> Option<PathBuf> {
+        Some(self.dir.as_ref()?.join(name))
+    }
+
     fn path(&self, kind: &str, key: &Key) -> Option<PathBuf> {
         Some(self.dir.as_ref()?.join(format!("{kind}-{}", hex(&key.0))))
     }

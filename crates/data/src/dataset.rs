@@ -10,7 +10,8 @@ use crate::{
     options::{DatasetOptions, LoaderOptions, OnBadImage, Split},
     parallel::Workers,
     prepare::{KEEP, Preparer},
-    scan::{self, Depth, Finding, Memory, Scan},
+    quarantine,
+    scan::{self, Depth, Finding, Memory, Scan, bad_image, gone_bad},
     split,
     statistics::{self, MAX_SAMPLE, Statistics, Sums},
 };
@@ -94,6 +95,8 @@ pub struct DatasetInfo {
     pub per_class: PerClass,
     /// Files that were left out.
     pub skipped: Vec<Skipped>,
+    /// Files that were not looked at, because a quarantine list names them.
+    pub quarantined: usize,
     /// Mean R, G, B of the training images, from 0 to 255.
     pub mean: [f64; 3],
     /// SHA-256 (hexadecimal) of the sorted list of images: of their paths and sizes, of their content where the split depends on it, of
@@ -192,6 +195,7 @@ struct Listed {
     /// For every id of each split, whether it can be used.
     usable: [Vec<bool>; 2],
     skipped: Vec<Skipped>,
+    quarantined: usize,
     fingerprint: Key,
     /// Changes when the bytes may have changed.
     stamp: Key,
@@ -234,6 +238,7 @@ impl Dataset {
                 split: listed.split,
                 per_class: PerClass::default(),
                 skipped: listed.skipped,
+                quarantined: listed.quarantined,
                 mean: [0.0; 3],
                 fingerprint: listed.fingerprint.hex(),
                 seconds: 0.0,
@@ -447,22 +452,9 @@ fn kept_slots(lengths: [usize; 2], image_bytes: usize) -> [Vec<Kept>; 2] {
     [train, val].map(|n| (0..n).map(|_| Kept::new()).collect())
 }
 
-fn bad_image(name: &str, reason: &str) -> Error {
-    Error::data(format!("{name}: {reason}"))
-        .hint("repair, convert or remove the file, or leave such files out with `--on-bad-image skip`")
-}
-
-/// A file that was in order when bad ones were left out. Leaving it out now would change the minibatches after it in a way that no later
-/// run could repeat.
-fn gone_bad(name: &str, reason: &str, found: &Memory) -> Error {
-    found.forget();
-    Error::data(format!("{name}: {reason}; when the data set was opened, it was in order")).hint(
-        "start again, or go on with `--resume`: a file that is bad then is left out and listed. Or repair it first",
-    )
-}
-
 fn list(options: &DatasetOptions, cache: &Cache, workers: Workers<'_>) -> Result<Listed> {
     if options.source == "generated" {
+        options.has_files("the generated set")?;
         return Ok(list_generated(options.seed));
     }
     let path = Path::new(&options.source);
@@ -476,6 +468,7 @@ fn list(options: &DatasetOptions, cache: &Cache, workers: Workers<'_>) -> Result
         return list_files(options, DatasetKind::Tar, files, entries, cache, workers);
     }
     if let Some(found) = cifar::find(path)? {
+        options.has_files("CIFAR-10")?;
         return list_cifar(Cifar::read(&found, cache, workers)?);
     }
     let (files, entries) = Files::folder(path)?;
@@ -498,6 +491,7 @@ fn list_generated(seed: u64) -> Listed {
         source: Source::Generated { seed },
         usable: [generated::TRAIN, generated::VAL].map(|n| vec![true; n as usize]),
         skipped: Vec::new(),
+        quarantined: 0,
         fingerprint,
         stamp: fingerprint,
     }
@@ -517,6 +511,7 @@ fn list_cifar(cifar: Cifar) -> Result<Listed> {
         usable: Split::ALL.map(|split| vec![true; cifar.len(split)]),
         source: Source::Cifar(cifar),
         skipped: Vec::new(),
+        quarantined: 0,
         fingerprint,
         stamp: fingerprint,
     })
@@ -526,10 +521,11 @@ fn list_files(
     options: &DatasetOptions,
     kind: DatasetKind,
     files: Files,
-    entries: Vec<Entry>,
+    mut entries: Vec<Entry>,
     cache: &Cache,
     workers: Workers<'_>,
 ) -> Result<Listed> {
+    let quarantined = quarantine::leave_out(options.quarantine.as_deref(), &mut entries)?;
     let mut layout = layout::arrange(&options.source, entries)?;
     let depth = Depth { on_bad_image: options.on_bad_image, hash: !layout.given };
     let all: Vec<&Item> = layout.items.iter().flatten().collect();
@@ -589,6 +585,7 @@ fn list_files(
         },
         usable,
         skipped: bad,
+        quarantined,
         fingerprint: Key::of(parts.iter().map(Vec::as_slice)),
         stamp,
     })

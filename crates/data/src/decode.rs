@@ -1,29 +1,87 @@
 //! Bytes of a file to RGB pixels. The format is told from the first bytes, never from the name.
+//!
+//! | module | about |
+//! |---|---|
+//! | `jpeg`, `others` | the decoders and what they leave to be done |
+//! | `exif` | how a picture has to be turned |
+//! | `limits`, `frames` | what is refused before any memory is taken |
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, metadata::Orientation};
-use std::{io::Cursor, panic::AssertUnwindSafe};
-use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
-use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
+mod exif;
+mod frames;
+mod jpeg;
+pub(crate) mod limits;
+mod others;
+#[cfg(test)]
+mod tests;
 
-/// The most pixels that a picture may have: beyond every camera, and at most 384 MiB of decoded RGB.
-pub const MAX_PIXELS: u64 = 128 << 20;
+use image::{ImageFormat, metadata::Orientation};
+use std::panic::AssertUnwindSafe;
 
-/// Why a file is no usable picture, without its name: "a GIF of 3 bytes", "the picture is cut off".
+/// Why a file is no usable picture, without its name: "the file is empty", "the picture is cut off".
 pub(crate) type Reason = String;
 
-/// A picture's size as stored and how it has to be turned to stand upright.
+/// A picture's size as stored, what it is made of, and how it has to be turned to stand upright.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Picture {
     pub width: usize,
     pub height: usize,
     pub orientation: Orientation,
+    pub format: Format,
+    pub colours: Colours,
+}
+
+/// The formats that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Format {
+    Jpeg,
+    Png,
+    Gif,
+    WebP,
+    Bmp,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Jpeg, Self::Png, Self::Gif, Self::WebP, Self::Bmp];
+
+    /// As people write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Jpeg => "JPEG",
+            Self::Png => "PNG",
+            Self::Gif => "GIF",
+            Self::WebP => "WebP",
+            Self::Bmp => "BMP",
+        }
+    }
+
+    /// Extensions that promise this format, in lower case.
+    pub const fn extensions(self) -> &'static [&'static str] {
+        match self {
+            Self::Jpeg => &["jpg", "jpeg", "jpe", "jfif"],
+            Self::Png => &["png"],
+            Self::Gif => &["gif"],
+            Self::WebP => &["webp"],
+            Self::Bmp => &["bmp"],
+        }
+    }
+}
+
+/// What the stored channels mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colours {
+    /// One channel of light, perhaps with transparency.
+    Grey,
+    /// Red, green and blue, or what becomes them: YCbCr, a palette.
+    Rgb,
+    /// Inks: CMYK or YCCK.
+    Cmyk,
 }
 
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Jpeg,
-    Other(ImageFormat),
+    Known(Format),
     /// A picture format that is recognised but not read.
     Unsupported(&'static str),
     /// No picture at all.
@@ -34,11 +92,11 @@ pub(crate) enum Kind {
 pub(crate) fn sniff(bytes: &[u8]) -> Kind {
     let at = |offset: usize, magic: &[u8]| bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic));
     match () {
-        _ if at(0, b"\xff\xd8") => Kind::Jpeg,
-        _ if at(0, b"\x89PNG\r\n\x1a\n") => Kind::Other(ImageFormat::Png),
-        _ if at(0, b"GIF87a") || at(0, b"GIF89a") => Kind::Other(ImageFormat::Gif),
-        _ if at(0, b"RIFF") && at(8, b"WEBP") => Kind::Other(ImageFormat::WebP),
-        _ if at(0, b"BM") => Kind::Other(ImageFormat::Bmp),
+        _ if at(0, b"\xff\xd8") => Kind::Known(Format::Jpeg),
+        _ if at(0, b"\x89PNG\r\n\x1a\n") => Kind::Known(Format::Png),
+        _ if at(0, b"GIF87a") || at(0, b"GIF89a") => Kind::Known(Format::Gif),
+        _ if at(0, b"RIFF") && at(8, b"WEBP") => Kind::Known(Format::WebP),
+        _ if at(0, b"BM") => Kind::Known(Format::Bmp),
         _ if at(0, b"II*\0") || at(0, b"MM\0*") => Kind::Unsupported("TIFF"),
         _ if at(4, b"ftypavif") || at(4, b"ftypavis") => Kind::Unsupported("AVIF"),
         _ if at(4, b"ftyphei") || at(4, b"ftypmif1") || at(4, b"ftypmsf1") => Kind::Unsupported("HEIC"),
@@ -49,11 +107,12 @@ pub(crate) fn sniff(bytes: &[u8]) -> Kind {
     }
 }
 
-/// Reads the size only. `bytes` may be the beginning of a file; an error then only says that more are needed.
-pub(crate) fn header(bytes: &[u8]) -> Result<Picture, Reason> {
+/// Reads what stands before the pixels. `bytes` may be the beginning of a file of `size` bytes; an error then only says that more are
+/// needed.
+pub(crate) fn header(bytes: &[u8], size: u64) -> Result<Picture, Reason> {
     guarded(|| match sniff(bytes) {
-        Kind::Jpeg => jpeg_header(bytes, true).or_else(|_| jpeg_header(bytes, false)).map(|(_, picture)| picture),
-        Kind::Other(format) => other_header(bytes, format).map(|(_, picture)| picture),
+        Kind::Known(Format::Jpeg) => jpeg::header(bytes, size),
+        Kind::Known(format) => others::header(bytes, size, format),
         kind => Err(refusal(kind, bytes)),
     })
 }
@@ -62,21 +121,18 @@ pub(crate) fn header(bytes: &[u8]) -> Result<Picture, Reason> {
 /// The result lies as stored: `orientation` is yet to be applied.
 pub(crate) fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<Picture, Reason> {
     guarded(|| match sniff(bytes) {
-        Kind::Jpeg => match jpeg(bytes, pixels, true) {
-            // Not by the book, but all there: read it as browsers and libjpeg do.
-            Err(_) if has_end(bytes) => jpeg(bytes, pixels, false),
-            result => result,
-        },
-        Kind::Other(format) => other(bytes, format, pixels),
+        Kind::Known(Format::Jpeg) => jpeg::decode(bytes, pixels),
+        Kind::Known(format) => others::decode(bytes, format, pixels),
         kind => Err(refusal(kind, bytes)),
     })
 }
 
 /// A decoder that panics on a damaged file must not take the process down.
 fn guarded<T>(decode: impl FnOnce() -> Result<T, Reason>) -> Result<T, Reason> {
-    std::panic::catch_unwind(AssertUnwindSafe(decode))
-        .unwrap_or_else(|_| Err("the picture is damaged in a way that its decoder does not survive".into()))
+    std::panic::catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(PANICKED.into()))
 }
+
+const PANICKED: &str = "the picture is damaged in a way that its decoder does not survive";
 
 fn refusal(kind: Kind, bytes: &[u8]) -> Reason {
     match kind {
@@ -86,105 +142,15 @@ fn refusal(kind: Kind, bytes: &[u8]) -> Reason {
     }
 }
 
-fn check_size(width: usize, height: usize) -> Result<(), Reason> {
-    if width == 0 || height == 0 {
-        return Err(format!("the picture has no pixels ({width}x{height})"));
-    }
-    if width as u64 * height as u64 > MAX_PIXELS {
-        return Err(format!("the picture claims {width}x{height} pixels, more than the {MAX_PIXELS} allowed"));
-    }
-    Ok(())
-}
-
-type Jpeg<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
-
-/// `strict`: a picture that is cut off is an error instead of a half grey one, but so are harmless oddities.
-fn jpeg_header(bytes: &[u8], strict: bool) -> Result<(Jpeg<'_>, Picture), Reason> {
-    // The size is checked below, by area, so the sides only need the format's own bound.
-    let options = DecoderOptions::default().set_max_width(65_535).set_max_height(65_535).set_strict_mode(strict);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(damaged_jpeg)?;
-    let (width, height) = decoder.dimensions().ok_or("damaged JPEG: no frame header")?;
-    check_size(width, height)?;
-    let orientation = decoder.exif().and_then(|chunk| Orientation::from_exif_chunk(chunk));
-    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
-    Ok((decoder, Picture { width, height, orientation }))
-}
-
-fn damaged_jpeg(error: DecodeErrors) -> Reason {
-    format!("damaged JPEG: {}", format!("{error:?}").trim().trim_matches('"'))
-}
-
-/// Whether the end mark of a JPEG comes after its (last) beginning of a scan: a preview in the header has marks of its own, but
-/// what follows it belongs to the picture.
-fn has_end(bytes: &[u8]) -> bool {
-    let last = |mark: u8| bytes.windows(2).rposition(|w| w == [0xff, mark]);
-    matches!((last(0xda), last(0xd9)), (Some(scan), Some(end)) if scan < end)
-}
-
-fn jpeg(bytes: &[u8], pixels: &mut Vec<u8>, strict: bool) -> Result<Picture, Reason> {
-    let (mut decoder, picture) = jpeg_header(bytes, strict)?;
-    let stored = decoder.input_colorspace().unwrap_or(ColorSpace::YCbCr);
-    // Four components come out as stored: the conversion of zune-jpeg inverts YCCK (zune-image issue 442).
-    let wanted = if stored.num_components() == 4 { stored } else { ColorSpace::RGB };
-    decoder.set_options(decoder.options().jpeg_set_out_colorspace(wanted));
-    pixels.clear();
-    pixels.resize(picture.width * picture.height * wanted.num_components(), 0);
-    decoder.decode_into(pixels).map_err(damaged_jpeg)?;
-    if wanted.num_components() == 4 {
-        flatten_inks(pixels, stored == ColorSpace::YCCK);
-    }
-    Ok(picture)
-}
-
-/// Four ink components to RGB in place, by the conventions that libjpeg and Pillow follow: Adobe's programs store inks
-/// inverted (255 = none); YCCK is the YCbCr form of the *uninverted* C, M, Y beside an inverted K.
-fn flatten_inks(pixels: &mut Vec<u8>, ycck: bool) {
-    let count = pixels.len() / 4;
-    for i in 0..count {
-        let [mut a, mut b, mut c, k] = [0, 1, 2, 3].map(|j| i32::from(pixels[4 * i + j]));
-        if ycck {
-            let (y, cb, cr) = (a, b - 128, c - 128);
-            // ITU-R BT.601 in 16-bit fixed point, as JFIF has it.
-            a = 255 - (y + ((91_881 * cr + 32_768) >> 16)).clamp(0, 255);
-            b = 255 - (y - ((22_554 * cb + 46_802 * cr + 32_768) >> 16)).clamp(0, 255);
-            c = 255 - (y + ((116_130 * cb + 32_768) >> 16)).clamp(0, 255);
-        }
-        for (j, ink) in [a, b, c].into_iter().enumerate() {
-            pixels[3 * i + j] = ((ink * k + 127) / 255) as u8;
+/// The image library's name of a format; JPEGs are not its business.
+impl From<Format> for ImageFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Jpeg => Self::Jpeg,
+            Format::Png => Self::Png,
+            Format::Gif => Self::Gif,
+            Format::WebP => Self::WebP,
+            Format::Bmp => Self::Bmp,
         }
     }
-    pixels.truncate(3 * count);
 }
-
-fn other_header(bytes: &[u8], format: ImageFormat) -> Result<(impl ImageDecoder + '_, Picture), Reason> {
-    let damaged = |e: image::ImageError| format!("damaged {format:?} picture: {e}");
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_PIXELS * 8);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
-    let (width, height) = decoder.dimensions();
-    check_size(width as usize, height as usize)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    Ok((decoder, Picture { width: width as usize, height: height as usize, orientation }))
-}
-
-fn other(bytes: &[u8], format: ImageFormat, pixels: &mut Vec<u8>) -> Result<Picture, Reason> {
-    let (decoder, picture) = other_header(bytes, format)?;
-    let picture_data = DynamicImage::from_decoder(decoder).map_err(|e| format!("damaged {format:?} picture: {e}"))?;
-    pixels.clear();
-    if picture_data.color().has_alpha() {
-        // Transparent pixels have any colour; over white they look as they do on a page.
-        pixels.extend(picture_data.into_rgba8().pixels().flat_map(|p| {
-            let alpha = u32::from(p.0[3]);
-            [0, 1, 2].map(|i| ((u32::from(p.0[i]) * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
-        }));
-    } else {
-        *pixels = picture_data.into_rgb8().into_raw();
-    }
-    Ok(picture)
-}
-
-#[cfg(test)]
-mod tests;

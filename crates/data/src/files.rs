@@ -1,8 +1,7 @@
 //! Files in a folder or in a .tar: listed once, then read one by one. Nothing is unpacked, nothing is written.
 
-use crate::decode::{self, Kind, Reason};
+use crate::decode::{self, Format, Kind, Reason};
 use alexnode_core::{Error, Result};
-use image::ImageFormat;
 use std::{
     ffi::OsStr,
     fs::{self, File},
@@ -197,10 +196,7 @@ impl Files {
         let mut start = Vec::new();
         // "BM" alone, the mark of BMP, begins many a text.
         self.read(entry, 16, &mut start).is_ok()
-            && matches!(
-                decode::sniff(&start),
-                Kind::Jpeg | Kind::Other(ImageFormat::Png | ImageFormat::Gif | ImageFormat::WebP)
-            )
+            && matches!(decode::sniff(&start), Kind::Known(format) if format != Format::Bmp)
     }
 }
 
@@ -218,7 +214,7 @@ pub(crate) fn times(meta: &fs::Metadata) -> [u64; 2] {
     [modified.map_or(0, |d| d.as_nanos() as u64), changed]
 }
 
-fn has_picture_name(path: &Path) -> bool {
+pub(crate) fn has_picture_name(path: &Path) -> bool {
     const NAMES: [&str; 15] = [
         "jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "webp", "tif", "tiff", "heic", "heif", "avif", "jp2", "jxl",
     ];
@@ -226,7 +222,7 @@ fn has_picture_name(path: &Path) -> bool {
 }
 
 /// Files that systems leave behind: `.DS_Store`, `.ipynb_checkpoints`, `__MACOSX`, `@eaDir`, `Thumbs.db`.
-fn hidden(name: &OsStr) -> bool {
+pub(crate) fn hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
         || ["__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"].iter().any(|n| name == *n)
 }

@@ -1,14 +1,14 @@
 //! Pictures that are given one by one, prepared exactly as those of a data set are.
 
 use crate::{
-    decode::{self, Kind, Reason},
+    decode::{self, Format, Kind, Reason},
     files::{Entry, Files},
     options::usable_threads,
     parallel::Workers,
     prepare::{KEEP, Preparer},
 };
 use alexnode_core::{Error, ErrorCode, Result};
-use image::{ImageFormat, metadata::Orientation};
+use image::metadata::Orientation;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -130,7 +130,7 @@ pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Whether the first bytes of something (16 are enough) are those of a picture. The two letters of a BMP begin many a text: there, zeros decide.
 pub fn is_picture(head: &[u8]) -> bool {
     match decode::sniff(head) {
-        Kind::Other(ImageFormat::Bmp) => head.get(6..10) == Some(&[0; 4]),
+        Kind::Known(Format::Bmp) => head.get(6..10) == Some(&[0; 4]),
         Kind::Unknown => false,
         _ => true,
     }
@@ -144,7 +144,7 @@ mod tests {
     fn png(size: u32, colour: [u8; 3]) -> Vec<u8> {
         let picture = image::RgbImage::from_pixel(size, size, image::Rgb(colour));
         let mut bytes = std::io::Cursor::new(Vec::new());
-        picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
         bytes.into_inner()
     }
 

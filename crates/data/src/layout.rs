@@ -23,9 +23,9 @@ pub(crate) struct Layout {
     pub items: [Vec<Item>; 2],
 }
 
-const TRAIN: [&str; 2] = ["train", "training"];
+pub(crate) const TRAIN: [&str; 2] = ["train", "training"];
 /// A test set stands in where there is no val set.
-const VAL: [&str; 5] = ["val", "valid", "validation", "test", "testing"];
+pub(crate) const VAL: [&str; 5] = ["val", "valid", "validation", "test", "testing"];
 
 /// What folders a data set is made of, for remedies.
 const EXPECTED: &str = "expected a folder per class (photos/cat/1.jpg, photos/dog/2.jpg), \

@@ -11,6 +11,7 @@
 //! | `cifar`, [`generated`] | the other two sources |
 //! | `decode`, `prepare` | bytes of a file to an upright square of RGB |
 //! | `scan`, `cache` | one look at every file, remembered |
+//! | [`survey`], `quarantine` | a report about a folder, and the list of files to leave out |
 //! | [`statistics`] | mean image and colour components |
 //! | [`dataset`], [`loader`] | what comes of it |
 //! | [`images`] | pictures that are given one by one |
@@ -27,9 +28,11 @@ pub mod loader;
 pub mod options;
 mod parallel;
 mod prepare;
+mod quarantine;
 mod scan;
 mod split;
 pub mod statistics;
+pub mod survey;
 
 pub use dataset::{Dataset, DatasetInfo, DatasetKind, PerClass, Skipped, SplitOrigin};
 pub use loader::Loader;

@@ -60,6 +60,9 @@ pub struct DatasetOptions {
     /// What to do with a file that cannot be decoded. Default: an error.
     #[serde(default)]
     pub on_bad_image: OnBadImage,
+    /// A list of files to leave out, as a scan writes it; of a folder or a .tar. Default: none.
+    #[serde(default)]
+    pub quarantine: Option<PathBuf>,
     /// Keep only the first so many training images of the order `sample_order(seed, 0, n)`. Default: all.
     #[serde(default)]
     pub limit: Option<usize>,
@@ -92,6 +95,7 @@ impl DatasetOptions {
             seed: 0,
             val_fraction: default_val_fraction(),
             on_bad_image: OnBadImage::default(),
+            quarantine: None,
             limit: None,
             threads: None,
             cache_dir: None,
@@ -117,6 +121,15 @@ impl DatasetOptions {
             return Err(Error::usage("threads: expected at least 1, got 0"));
         }
         Ok(())
+    }
+
+    /// Refuses a quarantine list for a source without files, which is called `kind`.
+    pub(crate) fn has_files(&self, kind: &str) -> Result<()> {
+        match &self.quarantine {
+            Some(_) => Err(Error::usage(format!("quarantine: {kind} has no files to leave out"))
+                .hint("a quarantine list goes with a folder or a .tar")),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn threads(&self) -> usize {

@@ -73,7 +73,7 @@ impl Preparer {
 }
 
 /// Turns a square RGB picture of `n x n` pixels upright.
-fn turn(from: &[u8], n: usize, orientation: Orientation, to: &mut [u8]) {
+pub(crate) fn turn(from: &[u8], n: usize, orientation: Orientation, to: &mut [u8]) {
     use Orientation::*;
     for y in 0..n {
         for x in 0..n {

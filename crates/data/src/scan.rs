@@ -8,7 +8,7 @@ use crate::{
     options::OnBadImage,
     parallel::Workers,
 };
-use alexnode_core::Result;
+use alexnode_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -92,7 +92,7 @@ pub(crate) fn scan(
     workers: Workers<'_>,
 ) -> Result<Scan> {
     let full = depth.on_bad_image == OnBadImage::Skip;
-    let key = Key::of([&b"scan 2"[..], stamp.bytes(), &[u8::from(full), u8::from(depth.hash)]]);
+    let key = Key::of([&b"scan 3"[..], stamp.bytes(), &[u8::from(full), u8::from(depth.hash)]]);
     let kept: Option<Vec<Finding>> = cache.load("scan", &key).and_then(|b| serde_json::from_slice(&b).ok());
     let kept = kept.filter(|findings| findings.len() == items.len());
     let mut findings = kept.unwrap_or_else(|| vec![Finding::UNREAD; items.len()]);
@@ -119,13 +119,28 @@ fn look(files: &Files, item: &Item, full: bool, hash: bool, bytes: &mut Vec<u8>,
         return Finding { bad: Some(reason), ..Finding::UNREAD };
     }
     let hash = hash.then(|| Sha256::digest(&bytes).into());
-    let mut result = if full { decode::decode(bytes, pixels) } else { decode::header(bytes) };
+    let mut result = if full { decode::decode(bytes, pixels) } else { decode::header(bytes, item.entry.size) };
     if result.is_err() && (bytes.len() as u64) < item.entry.size {
         // A long preview or colour profile may stand before the size.
         result = match files.read(&item.entry, u64::MAX, bytes) {
-            Ok(()) => decode::header(bytes),
+            Ok(()) => decode::header(bytes, item.entry.size),
             Err(reason) => return Finding { bad: Some(reason), ..Finding::UNREAD },
         };
     }
     Finding { hash, bad: result.err(), unread: false }
+}
+
+/// A file that cannot be used, with what to do about it.
+pub(crate) fn bad_image(name: &str, reason: &str) -> Error {
+    Error::data(format!("{name}: {reason}"))
+        .hint("repair, convert or remove the file, or leave such files out with `--on-bad-image skip`")
+}
+
+/// A file that was in order when bad ones were left out. Leaving it out now would change the minibatches after it in a way that no later
+/// run could repeat.
+pub(crate) fn gone_bad(name: &str, reason: &str, found: &Memory) -> Error {
+    found.forget();
+    Error::data(format!("{name}: {reason}; when the data set was opened, it was in order")).hint(
+        "start again, or go on with `--resume`: a file that is bad then is left out and listed. Or repair it first",
+    )
 }

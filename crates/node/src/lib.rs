@@ -8,6 +8,7 @@
 //! | [`images`] | `NativeImages`: pictures given one by one, `NativePass`: those of a data set |
 //! | [`trainer`] | `NativeTrainer` |
 //! | [`model`] | `NativeModel` |
+//! | [`survey`] | `NativeSurvey` |
 //! | [`owner`] | what lives on a thread of its own and answers calls |
 //! | [`session`] | what runs on a trainer's own thread |
 //! | [`devices`] | device names to a backend: the one place that knows which backends there are |
@@ -24,5 +25,6 @@ pub mod inspect;
 pub mod model;
 pub mod owner;
 pub mod session;
+pub mod survey;
 pub mod task;
 pub mod trainer;

@@ -1,0 +1,10 @@
+/** `alexnode data`: what is done to a data set before it is trained on. */
+import type { Command } from 'commander';
+
+import { addDataScan } from './data-scan.js';
+
+/** Adds the verbs. */
+export function addData(program: Command, setCode: (code: number) => void): void {
+  const data = program.command('data').description('Prepare data sets.');
+  addDataScan(data, setCode);
+}
