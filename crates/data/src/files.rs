@@ -244,7 +244,7 @@ fn compression(magic: &[u8]) -> Option<&'static str> {
 }
 
 /// Reads at a position without moving the file's own, so that threads share one file.
-fn read_up_to(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_up_to(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
         #[cfg(unix)]

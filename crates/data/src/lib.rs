@@ -12,7 +12,9 @@
 //! | `decode`, `prepare` | bytes of a file to an upright square of RGB |
 //! | `scan`, `cache` | one look at every file, remembered |
 //! | [`statistics`] | mean image and colour components |
+//! | `list`, `source`, `members` | which images there are, where their bytes come from, which are used |
 //! | [`dataset`], [`loader`] | what comes of it |
+//! | [`pack`] | the same, prepared once and for all |
 //! | [`images`] | pictures that are given one by one |
 
 mod cache;
@@ -23,11 +25,15 @@ mod files;
 pub mod generated;
 pub mod images;
 mod layout;
+mod list;
 pub mod loader;
+mod members;
 pub mod options;
+pub mod pack;
 mod parallel;
 mod prepare;
 mod scan;
+mod source;
 mod split;
 pub mod statistics;
 

@@ -2,8 +2,9 @@
 //! are, nor on which of them was fast.
 
 use crate::{
-    dataset::{Dataset, Worker},
+    dataset::Dataset,
     options::{LoaderOptions, Split},
+    source::Worker,
 };
 use alexnode_core::{Batch, BatchSource, Error, Result};
 use std::{
