@@ -119,6 +119,7 @@ export const dataSchema = z.strictObject({
   valFraction: share.default(0.1),
   onBadImage: badImageSchema.default('error'),
   limit: count.optional(),
+  balance: z.enum(['none', 'sample']).default('none'),
   threads: count.optional(),
   cacheDir: z.string().min(1).optional(),
 });

@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 
 import { VERSION } from '../index.js';
 import { addCompare } from './compare.js';
+import { addData } from './data.js';
 import { addDoctor } from './doctor.js';
 import { addEval } from './eval.js';
 import { EXIT, exitCodeOf, printError } from './exit.js';
@@ -27,6 +28,7 @@ export async function runCommand(argv: string[]): Promise<number> {
   addCompare(program, setCode);
   addPredict(program, setCode);
   addSimilar(program, setCode);
+  addData(program, setCode);
   addDoctor(program, setCode);
   for (const command of program.commands) command.exitOverride().copyInheritedSettings(program);
   try {

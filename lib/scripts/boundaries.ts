@@ -32,6 +32,7 @@ const WRAPPERS = [
   'lib/images.ts',
   'lib/inference.ts',
   'lib/network.ts',
+  'lib/pack.ts',
   'lib/timings.ts',
 ];
 const LONG = 400;

@@ -4,12 +4,13 @@ use crate::{
     cache::{Cache, Key},
     cifar,
     layout::enumerate,
-    list::{Listed, list},
+    list::{Listed, list, list_files},
     loader::Loader,
     members::Members,
-    options::{DatasetOptions, LoaderOptions, OnBadImage, Split},
+    options::{Balance, DatasetOptions, LoaderOptions, OnBadImage, Split},
     parallel::Workers,
     source::{Source, Worker},
+    spool::Spool,
     statistics::{self, MAX_SAMPLE, Statistics, Sums},
 };
 use alexnode_core::{Error, ErrorCode, Result};
@@ -40,6 +41,8 @@ pub enum DatasetKind {
     List,
     /// Pictures and classes side by side in one or more .tar.
     WebDataset,
+    /// Images that a program handed over.
+    Stream,
     /// What `data pack` wrote.
     Pack,
 }
@@ -120,6 +123,7 @@ pub struct Dataset {
     statistics: Statistics,
     members: [Members; 2],
     kept: [Vec<Kept>; 2],
+    balance: Balance,
     threads: usize,
 }
 
@@ -157,6 +161,28 @@ impl Dataset {
         options.check()?;
         let workers = Workers { threads: options.threads(), cancel };
         let listed = list(options, &Cache::new(options.cache_dir.as_deref()), workers)?;
+        Self::of(listed, options)
+    }
+
+    /// As [`open`](Self::open), of images that were handed over; `options.source` only names them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of_spool(spool: Spool, options: &DatasetOptions, cancel: &AtomicBool) -> Result<Self> {
+        let start = Instant::now();
+        options.check()?;
+        let workers = Workers { threads: options.threads(), cancel };
+        let cache = Cache::new(options.cache_dir.as_deref());
+        let (files, layout) = spool.finish(&options.source)?;
+        let listed = list_files(options, DatasetKind::Stream, files, layout, &cache, workers)?;
+        let (mut dataset, stamp) = Self::of(listed, options)?;
+        dataset.statistics = dataset.measure(&stamp, &cache, workers)?;
+        dataset.info.mean = dataset.statistics.colour;
+        dataset.info.seconds = start.elapsed().as_secs_f64();
+        Ok(dataset)
+    }
+
+    fn of(listed: Listed, options: &DatasetOptions) -> Result<(Self, Key)> {
         let Listed { kind, classes, split, source, usable, skipped, fingerprint, stamp } = listed;
         let size = options.image_size;
         let lengths = [0, 1].map(|split| usable[split].len());
@@ -190,7 +216,8 @@ impl Dataset {
             statistics: Sums::new(0).finish(),
             members,
             kept,
-            threads: workers.threads,
+            balance: options.balance,
+            threads: options.threads(),
         };
         dataset.info.per_class = PerClass { train: dataset.count(Split::Train), val: dataset.count(Split::Val) };
         dataset.check_classes()?;
@@ -220,13 +247,23 @@ impl Dataset {
     pub fn name(&self, split: Split, id: u32) -> String {
         self.source.name(split, id, &self.info.source)
     }
+    /// Images of `split`, those that are left out among them: an id of a minibatch is taken modulo this.
+    pub(crate) fn ids(&self, split: Split) -> u32 {
+        self.members[split.index()].usable.len() as u32
+    }
     /// Minibatches of one epoch, prepared ahead on threads of their own.
     ///
     /// # Errors
     /// `ERR_USAGE` for a batch or limit of 0; `ERR_DATA` where no thread can be started.
     pub fn loader(self: &Arc<Self>, options: &LoaderOptions) -> Result<Loader> {
-        let order =
-            self.members[options.split.index()].order(options.seed, options.epoch, options.shuffle, options.limit);
+        let LoaderOptions { split, seed, epoch, shuffle, limit, .. } = *options;
+        let members = &self.members[split.index()];
+        let balanced = self.balance == Balance::Sample && split == Split::Train && shuffle && limit.is_none();
+        let order = if balanced {
+            members.balanced(seed, epoch, self.info.classes.len(), |id| self.class(split, id))
+        } else {
+            members.order(seed, epoch, shuffle, limit)
+        };
         Loader::start(Arc::clone(self), options, order, self.threads)
     }
 

@@ -8,7 +8,7 @@
 //! | [`options`] | what a caller may choose |
 //! | `files` | listing and reading files in a folder or a .tar |
 //! | `layout`, `split` | from paths to classes, from content to train and val |
-//! | `cifar`, [`generated`] | the other two sources |
+//! | `cifar`, [`generated`], `ilsvrc`, `listed`, `webdataset`, `spool` | the other sources |
 //! | `decode`, `prepare` | bytes of a file to an upright square of RGB |
 //! | `scan`, `cache` | one look at every file, remembered |
 //! | [`statistics`] | mean image and colour components |
@@ -23,9 +23,11 @@ pub mod dataset;
 mod decode;
 mod files;
 pub mod generated;
+mod ilsvrc;
 pub mod images;
 mod layout;
 mod list;
+mod listed;
 pub mod loader;
 mod members;
 pub mod options;
@@ -35,9 +37,12 @@ mod prepare;
 mod scan;
 mod source;
 mod split;
+mod spool;
 pub mod statistics;
+mod webdataset;
 
 pub use dataset::{Dataset, DatasetInfo, DatasetKind, PerClass, Skipped, SplitOrigin};
 pub use loader::Loader;
-pub use options::{DatasetOptions, LoaderOptions, OnBadImage, Split};
+pub use options::{Balance, DatasetOptions, LoaderOptions, OnBadImage, Split};
+pub use spool::Spool;
 pub use statistics::Statistics;

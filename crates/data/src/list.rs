@@ -5,14 +5,15 @@ use crate::{
     cifar::{self, Cifar},
     dataset::{DatasetKind, Skipped, SplitOrigin},
     files::Files,
-    generated,
+    generated, ilsvrc,
     layout::{self, Item, Layout},
+    listed,
     options::{DatasetOptions, OnBadImage, Split},
     pack::Pack,
     parallel::Workers,
     scan::{self, Depth, Finding, Scan},
     source::{Source, bad_image},
-    split,
+    split, webdataset,
 };
 use alexnode_core::{Error, Result};
 use std::path::Path;
@@ -42,11 +43,19 @@ pub(crate) fn list(options: &DatasetOptions, cache: &Cache, workers: Workers<'_>
     let path = Path::new(&options.source);
     let meta = std::fs::metadata(path).map_err(|e| {
         Error::data(format!("{}: cannot be opened: {e}", options.source)).caused_by(e).hint(
-            "`--data` takes a folder with a folder per class, a .tar of one, a folder with the CIFAR-10 binaries, or `generated`",
+            "`--data` takes a folder with a folder per class, a .tar of one, a list (.csv, .jsonl), a pack, the archives of ILSVRC2012, the CIFAR-10 binaries, or `generated`",
         )
     })?;
     if !meta.is_dir() {
-        let (files, entries) = Files::tar(path)?;
+        if listed::is_list(path) {
+            let (files, layout) = listed::open(path)?;
+            return list_files(options, DatasetKind::List, files, layout, cache, workers);
+        }
+        let (files, entries, labelled) = Files::tar(path)?;
+        if labelled {
+            let (files, layout) = webdataset::open(path, &[path.to_path_buf()])?;
+            return list_files(options, DatasetKind::WebDataset, files, layout, cache, workers);
+        }
         let layout = layout::arrange(&options.source, entries)?;
         return list_files(options, DatasetKind::Tar, files, layout, cache, workers);
     }
@@ -55,6 +64,14 @@ pub(crate) fn list(options: &DatasetOptions, cache: &Cache, workers: Workers<'_>
     }
     if let Some(found) = cifar::find(path)? {
         return list_cifar(Cifar::read(&found, cache, workers)?);
+    }
+    if let Some(found) = ilsvrc::find(path) {
+        let (files, layout) = ilsvrc::open(path, &found)?;
+        return list_files(options, DatasetKind::Ilsvrc2012, files, layout, cache, workers);
+    }
+    if let Some(shards) = webdataset::shards(path) {
+        let (files, layout) = webdataset::open(path, &shards)?;
+        return list_files(options, DatasetKind::WebDataset, files, layout, cache, workers);
     }
     let (files, entries) = Files::folder(path)?;
     let layout = layout::arrange(&options.source, entries)?;
@@ -96,7 +113,7 @@ fn list_pack(options: &DatasetOptions, pack: Pack) -> Result<Listed> {
         skipped: pack.skipped(),
         fingerprint: pack.fingerprint(wanted),
         stamp: pack.stamp(),
-        source: Source::Pack(pack),
+        source: Source::Pack(Box::new(pack)),
     })
 }
 
@@ -119,7 +136,8 @@ fn list_cifar(cifar: Cifar) -> Result<Listed> {
     })
 }
 
-fn list_files(
+/// Files whose classes are known, and their splits if need be.
+pub(crate) fn list_files(
     options: &DatasetOptions,
     kind: DatasetKind,
     files: Files,

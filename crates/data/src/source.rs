@@ -25,7 +25,7 @@ pub(crate) enum Source {
         skip: Option<Memory>,
     },
     Cifar(Cifar),
-    Pack(Pack),
+    Pack(Box<Pack>),
 }
 
 /// Working memory of a thread that prepares images.

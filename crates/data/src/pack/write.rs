@@ -279,7 +279,7 @@ impl Packer {
         // From the pack itself, so that the statistics are those of what a training will see.
         let size = manifest.image_size;
         let read = |name: &str| fs::read(target.join(name)).map_err(|e| failed(&target.join(name), "read", e));
-        let source = Source::Pack(Pack::assemble(target, manifest.clone(), Key::of([]), read)?);
+        let source = Source::Pack(Box::new(Pack::assemble(target, manifest.clone(), Key::of([]), read)?));
         let train: Vec<u32> =
             (0u32..).zip(self.dataset.usable(Split::Train)).filter_map(|(id, &is)| is.then_some(id)).collect();
         let sample =
