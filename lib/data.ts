@@ -1,31 +1,50 @@
 /** Data sets: where the images come from, how they are split, what is known about them. */
 import type { z } from 'zod';
-import { NativeDataset } from '#native';
+import { NativeDataset, NativeSpool } from '#native';
 
 import { check, dataSchema } from './config.js';
-import { AlexnodeError, native, nativeAsync } from './errors.js';
+import { AlexnodeError, native, nativeAsync, usage } from './errors.js';
 
 /**
  * Options of a data set. Only `source` and `imageSize` are needed.
  *
- * - `source`: `generated` (the embedded set of ten classes), or the path of a folder with a folder per class (with or without
- *   `train` and `val` inside), of the same in a `.tar`, or of the CIFAR-10 binaries.
+ * - `source`: `generated` (the embedded set of ten classes), or the path of
+ *   - a folder with a folder per class, with or without `train` and `val` inside, or the same in a `.tar`;
+ *   - a pack (`packDataset`);
+ *   - a list, `.csv` or `.jsonl`, with `path`, `label` and perhaps `split`;
+ *   - a WebDataset: a `.tar`, or a folder of them;
+ *   - the archives of ILSVRC2012 beside their development kit, or the CIFAR-10 binaries;
+ *
+ *   or images of the program's own: an (async) iterable of `ImageWithLabel`.
  * - `imageSize`: short side in pixels at which images are kept (`network.input.imageSize`).
  * - `seed` (1): of the generated set and of the choice that `limit` makes.
  * - `valFraction` (0.1): share of the images for validation where the source has no split of its own.
  * - `onBadImage` (`error`): an undecodable file is an error, or is skipped and listed in `info.skipped`.
  * - `quarantine`: a list of files to leave out, as `writeQuarantine` writes it; `info.quarantined` counts those that were there.
+ * - `balance` (`none`): with `sample` an epoch has equally many images of each class; those of small classes come several times, with other
+ *   crops and colours each time.
  * - `limit`: train on the first N images of the seeded order.
  * - `threads`: decoding threads; `cacheDir`: where statistics are kept.
  */
-export type DatasetOptions = z.input<typeof dataSchema>;
+export type DatasetOptions = Omit<z.input<typeof dataSchema>, 'source'> & { source: string | ImageSource };
+
+/** A picture that a program hands over: the bytes of its file, and the name of its class. */
+export interface ImageWithLabel {
+  bytes: Uint8Array;
+  label: string;
+  /** For all images or for none: without it the content decides. */
+  split?: 'train' | 'val';
+}
+
+/** Images one after the other. They are read once, and kept in a temporary file until the data set is closed. */
+export type ImageSource = AsyncIterable<ImageWithLabel> | Iterable<ImageWithLabel>;
 
 /** `DatasetOptions` with every default filled in. */
 export type DatasetConfig = z.output<typeof dataSchema>;
 
 /** What the scan of a data set found. */
 export interface DatasetInfo {
-  kind: 'generated' | 'folder' | 'tar' | 'cifar10';
+  kind: 'generated' | 'folder' | 'tar' | 'cifar10' | 'ilsvrc2012' | 'list' | 'webdataset' | 'stream' | 'pack';
   source: string;
   /** Names in class order. */
   classes: string[];
@@ -79,9 +98,32 @@ export class Dataset implements AsyncDisposable {
 
 /** Scans, splits and measures a data set. ERR_DATA names the folder, class or file that is wrong. */
 export async function openDataset(options: DatasetOptions): Promise<Dataset> {
+  const { source, ...rest } = options;
+  if (typeof source === 'object' && source !== null) return openImages(source, rest);
   const config = check(dataSchema, options, 'data');
   const inner = await nativeAsync(() => NativeDataset.open(JSON.stringify(config)));
   return new Dataset(inner, config);
+}
+
+async function openImages(source: ImageSource, rest: Omit<DatasetOptions, 'source'>): Promise<Dataset> {
+  const config = check(dataSchema, { ...rest, source: 'stream' }, 'data');
+  const spool = await nativeAsync(() => NativeSpool.open());
+  try {
+    let count = 0;
+    for await (const { bytes, label, split } of source) {
+      if (!(bytes instanceof Uint8Array) || typeof label !== 'string' || label === '') {
+        throw usage(`image ${count}: expected { bytes, label }`, 'Bytes of a file as a Uint8Array, and a class name.');
+      }
+      if (split !== undefined && split !== 'train' && split !== 'val') {
+        throw usage(`image ${count}: the split is 'train' or 'val', not ${JSON.stringify(split)}`);
+      }
+      await nativeAsync(() => spool.add(bytes, label, split));
+      count += 1;
+    }
+    return new Dataset(await nativeAsync(() => spool.finish(JSON.stringify(config))), config);
+  } finally {
+    await nativeAsync(() => spool.close());
+  }
 }
 
 /** @internal The native handle, for the trainer. */

@@ -39,7 +39,15 @@ export {
 export { type CheckpointMetadata, type Cursor, readCheckpoint, type Saved } from './checkpoint.js';
 export { type ChangedImage, type CompareCall, type ComparedModel, type Comparison, compare } from './compare.js';
 export { parseDuration } from './config.js';
-export { type Dataset, type DatasetConfig, type DatasetInfo, type DatasetOptions, openDataset } from './data.js';
+export {
+  type Dataset,
+  type DatasetConfig,
+  type DatasetInfo,
+  type DatasetOptions,
+  type ImageSource,
+  type ImageWithLabel,
+  openDataset,
+} from './data.js';
 export {
   type CudaDevice,
   type CudaDiagnosis,
@@ -102,6 +110,15 @@ export {
 export { PRESETS, type Preset, type PresetName, type PresetOptions, preset } from './models/index.js';
 export { suggestion } from './nearest.js';
 export { type DeviceInfo, describeNetwork, type LayerInfo, listDevices, type NetworkInfo } from './network.js';
+export {
+  type PackChecked,
+  type PackForecast,
+  type Packing,
+  type PackOptions,
+  type PackProgress,
+  packDataset,
+  verifyPack,
+} from './pack.js';
 export type { TrainOptions } from './prepare.js';
 export type { Progress, RatePair, Rates, Recipe, Schedule, ScheduleSpec, ScheduleState } from './recipe.js';
 export { type Rehearsal, type RehearseCall, rehearse } from './rehearse.js';

@@ -27,6 +27,8 @@ export interface TrainOptions {
   /** Train on the first N images of the seeded order. */
   limit?: number;
   valFraction?: number;
+  /** With `sample` an epoch has equally many images of each class. Default `none`. */
+  balance?: 'none' | 'sample';
   onBadImage?: 'error' | 'skip';
   /** A list of files to leave out, as a scan writes it. */
   quarantine?: string;
@@ -150,13 +152,14 @@ export async function prepare(options: TrainOptions): Promise<Prepared> {
 }
 
 function dataOptions(options: TrainOptions, seed: number, imageSize: number): DatasetOptions {
-  const { limit, valFraction, onBadImage, quarantine, threads, cacheDir } = options;
+  const { limit, valFraction, balance, onBadImage, quarantine, threads, cacheDir } = options;
   return {
     source: resolveSource(options.data ?? 'generated'),
     imageSize,
     seed,
     ...(limit === undefined ? {} : { limit }),
     ...(valFraction === undefined ? {} : { valFraction }),
+    ...(balance === undefined ? {} : { balance }),
     ...(onBadImage === undefined ? {} : { onBadImage }),
     ...(quarantine === undefined ? {} : { quarantine: resolve(quarantine) }),
     ...(threads === undefined ? {} : { threads }),
@@ -165,13 +168,13 @@ function dataOptions(options: TrainOptions, seed: number, imageSize: number): Da
 }
 
 /** What a resume may not change: it would be another run. */
-const FIXED = ['preset', 'network', 'seed', 'limit', 'valFraction'] as const;
+const FIXED = ['preset', 'network', 'seed', 'limit', 'valFraction', 'balance'] as const;
 
 /** An earlier run, with changes. ERR_USAGE for what a run cannot change. */
 export async function prepareResume(before: RunConfig, options: TrainOptions): Promise<Prepared> {
   for (const key of FIXED) {
     if (options[key] === undefined) continue;
-    const own = key === 'limit' || key === 'valFraction' ? before.data[key] : before[key];
+    const own = key === 'limit' || key === 'valFraction' || key === 'balance' ? before.data[key] : before[key];
     if (options[key] === own) continue;
     const shown = key === 'network' ? '' : ` (${JSON.stringify(own ?? null)})`;
     throw usage(`${key}: a resumed run keeps its own${shown}`, 'Start a new run to change it.');

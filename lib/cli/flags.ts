@@ -23,6 +23,15 @@ export function rate(text: string): number {
   return value;
 }
 
+/** A share above 0 and below 1. */
+export function share(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value > 0 && value < 1)) {
+    throw new InvalidArgumentError('Expected a number between 0 and 1, for example 0.1.');
+  }
+  return value;
+}
+
 /** A duration, in seconds. */
 export function duration(text: string): number {
   try {
@@ -69,7 +78,7 @@ export function cropCount(text: string): 1 | 10 {
 /** Where the images come from and what computes. */
 export function addCommonFlags(command: Command): Command {
   command
-    .option('--data <source>', '"generated", a folder, a .tar, or the CIFAR-10 binaries')
+    .option('--data <source>', '"generated", a folder, a pack, a .tar, a list (.csv, .jsonl), or the CIFAR-10 binaries')
     .addOption(
       new Option('--on-bad-image <what>', 'an undecodable image: "error" or "skip"').argParser(
         oneOf(['error', 'skip']),

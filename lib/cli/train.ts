@@ -13,7 +13,7 @@ import {
 } from '../index.js';
 import { rehearsalText } from './banner.js';
 import { EXIT, printJson } from './exit.js';
-import { addCommonFlags, collect, duration, oneOf, rate, whole } from './flags.js';
+import { addCommonFlags, collect, duration, oneOf, rate, share, whole } from './flags.js';
 import { JsonReporter, TextReporter } from './reporter.js';
 import { Signals } from './signals.js';
 
@@ -34,6 +34,8 @@ interface Flags {
   limit?: number;
   /** Commander's `--no-augment`: true unless it was given. */
   augment: boolean;
+  valFraction?: number;
+  balance?: 'none' | 'sample';
   saveEvery?: number;
   threads?: number;
   onBadImage?: 'error' | 'skip';
@@ -66,6 +68,12 @@ export function addTrain(program: Command, setCode: (code: number) => void): voi
     )
     .option('--steps <n>', 'stop after n steps', whole(1))
     .option('--limit <n>', 'train on the first n images of the seeded order', whole(1))
+    .option('--val-fraction <share>', 'of the images for validation, where the data has no split (default: 0.1)', share)
+    .addOption(
+      new Option('--balance <how>', '"sample": equally many images of each class in an epoch').argParser(
+        oneOf(['none', 'sample']),
+      ),
+    )
     .option('--no-augment', 'no random crops, flips and colour noise')
     .option('--save-every <time>', 'a checkpoint every so often inside an epoch, for example 10m', duration)
     .action(async (flags: Flags) => setCode(await runTrain(flags)));
@@ -102,13 +110,27 @@ async function runTrain(flags: Flags): Promise<number> {
 
 function optionsOf(flags: Flags): TrainOptions {
   const { preset, data, devices, epochs, batch, lr, seed, precision, set, limit, augment } = flags;
-  const { saveEvery, threads, onBadImage, quarantine } = flags;
+  const { valFraction, balance, saveEvery, threads, onBadImage, quarantine } = flags;
   const recipe: Partial<Recipe> = given({ epochs, batch, lr });
   if (!augment) recipe.augment = false;
   return {
     recipe,
     notices: true,
-    ...given({ preset, data, devices, seed, precision, set, limit, saveEvery, threads, onBadImage, quarantine }),
+    ...given({
+      preset,
+      data,
+      devices,
+      seed,
+      precision,
+      set,
+      limit,
+      valFraction,
+      balance,
+      saveEvery,
+      threads,
+      onBadImage,
+      quarantine,
+    }),
   };
 }
 

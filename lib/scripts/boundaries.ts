@@ -33,6 +33,7 @@ const WRAPPERS = [
   'lib/inference.ts',
   'lib/network.ts',
   'lib/scan.ts',
+  'lib/pack.ts',
   'lib/timings.ts',
 ];
 const LONG = 400;

@@ -2,33 +2,29 @@
 
 use crate::{
     cache::{Cache, Key},
-    cifar::{self, Cifar},
-    files::{Entry, Files},
-    generated,
-    layout::{self, Item, enumerate},
+    cifar,
+    layout::enumerate,
+    list::{Listed, list, list_files},
     loader::Loader,
-    options::{DatasetOptions, LoaderOptions, OnBadImage, Split},
+    members::Members,
+    options::{Balance, DatasetOptions, LoaderOptions, OnBadImage, Split},
     parallel::Workers,
-    prepare::{KEEP, Preparer},
-    quarantine,
-    scan::{self, Depth, Finding, Memory, Scan, bad_image, gone_bad},
-    split,
+    source::{Source, Worker},
+    spool::Spool,
     statistics::{self, MAX_SAMPLE, Statistics, Sums},
 };
-use alexnode_core::{Error, ErrorCode, Result, rng::sample_order};
-use image::metadata::Orientation;
-use serde::Serialize;
+use alexnode_core::{Error, ErrorCode, Result};
+use serde::{Deserialize, Serialize};
 use std::{
-    path::Path,
     sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Instant,
 };
 
 /// Prepared images are kept in memory up to this many bytes, so that a small data set is decoded once and not once per epoch.
-const KEPT_BYTES: usize = 512 << 20;
+const KEPT_BYTES: usize = 128 << 20;
 
 /// What kind of source a data set came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DatasetKind {
     /// Drawn from a seed.
@@ -39,10 +35,20 @@ pub enum DatasetKind {
     Tar,
     /// The CIFAR-10 binaries.
     Cifar10,
+    /// The archives of ILSVRC2012.
+    Ilsvrc2012,
+    /// A list of files with their classes, as CSV or JSON Lines.
+    List,
+    /// Pictures and classes side by side in one or more .tar.
+    WebDataset,
+    /// Images that a program handed over.
+    Stream,
+    /// What `data pack` wrote.
+    Pack,
 }
 
 /// Where the split into train and val came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SplitOrigin {
     /// The source says so.
     #[serde(rename = "given")]
@@ -56,7 +62,7 @@ pub enum SplitOrigin {
 }
 
 /// A file that was left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// Its path; `archive.tar:path` inside an archive.
     pub path: String,
@@ -106,58 +112,6 @@ pub struct DatasetInfo {
     pub seconds: f64,
 }
 
-/// Where the bytes of an image come from.
-enum Source {
-    Generated {
-        seed: u64,
-    },
-    Files {
-        files: Files,
-        items: [Vec<Item>; 2],
-        /// Where bad files are skipped: what says which are.
-        skip: Option<Memory>,
-    },
-    Cifar(Cifar),
-}
-
-/// Which ids of a split are used.
-#[derive(Default)]
-struct Members {
-    /// In ascending order, files that are left out among them: so these do not disturb the order of the others.
-    candidates: Vec<u32>,
-    /// For every id of the split, whether it can be used.
-    usable: Vec<bool>,
-    /// How many candidates can be.
-    count: usize,
-}
-
-impl Members {
-    fn new(candidates: Vec<u32>, usable: Vec<bool>) -> Self {
-        let count = candidates.iter().filter(|&&id| usable[id as usize]).count();
-        Self { candidates, usable, count }
-    }
-
-    /// The usable ids, or `limit` of them, shuffled for `epoch` or in ascending order.
-    fn order(&self, seed: u64, epoch: u32, shuffle: bool, limit: Option<usize>) -> Vec<u32> {
-        let limited = limit.filter(|&limit| limit < self.count).map(|limit| self.first(seed, limit));
-        let candidates = limited.as_deref().unwrap_or(&self.candidates);
-        let order: Vec<u32> = if shuffle {
-            sample_order(seed, epoch, candidates.len()).into_iter().map(|i| candidates[i as usize]).collect()
-        } else {
-            candidates.to_vec()
-        };
-        order.into_iter().filter(|&id| self.usable[id as usize]).collect()
-    }
-
-    /// The first `limit` usable ids of the order `sample_order(seed, 0, n)`, in ascending order.
-    fn first(&self, seed: u64, limit: usize) -> Vec<u32> {
-        let order = sample_order(seed, 0, self.candidates.len()).into_iter().map(|i| self.candidates[i as usize]);
-        let mut kept: Vec<u32> = order.filter(|&id| self.usable[id as usize]).take(limit).collect();
-        kept.sort_unstable();
-        kept
-    }
-}
-
 /// An image that stays in memory: its class and its bytes.
 type Kept = OnceLock<(i32, Box<[u8]>)>;
 
@@ -171,34 +125,8 @@ pub struct Dataset {
     statistics: Statistics,
     members: [Members; 2],
     kept: [Vec<Kept>; 2],
+    balance: Balance,
     threads: usize,
-}
-
-/// Working memory of a thread that prepares images.
-pub(crate) struct Worker {
-    preparer: Preparer,
-    file: Vec<u8>,
-}
-
-impl Worker {
-    pub fn new(image_size: usize) -> Self {
-        Self { preparer: Preparer::new(image_size), file: Vec::new() }
-    }
-}
-
-/// A source that has been listed and split, before anything is known about its pixels.
-struct Listed {
-    kind: DatasetKind,
-    classes: Vec<String>,
-    split: SplitOrigin,
-    source: Source,
-    /// For every id of each split, whether it can be used.
-    usable: [Vec<bool>; 2],
-    skipped: Vec<Skipped>,
-    quarantined: usize,
-    fingerprint: Key,
-    /// Changes when the bytes may have changed.
-    stamp: Key,
 }
 
 impl Dataset {
@@ -211,45 +139,10 @@ impl Dataset {
     /// not be skipped. `ERR_ABORTED` after a cancel.
     pub fn open(options: &DatasetOptions, cancel: &AtomicBool) -> Result<Self> {
         let start = Instant::now();
-        options.check()?;
         let workers = Workers { threads: options.threads(), cancel };
         let cache = Cache::new(options.cache_dir.as_deref());
-        let listed = list(options, &cache, workers)?;
-        let size = options.image_size;
-        let lengths = [0, 1].map(|split| listed.usable[split].len());
-        let [train, val] = listed.usable;
-        let mut members = [train, val].map(|usable| Members::new((0..usable.len() as u32).collect(), usable));
-        if let Some(limit) = options.limit.filter(|&limit| limit < members[0].count) {
-            let kept = members[0].first(options.seed, limit);
-            members[0] = Members::new(kept, std::mem::take(&mut members[0].usable));
-        }
-        let kept = match &listed.source {
-            Source::Cifar(_) if size == cifar::SIDE => Default::default(),
-            _ => kept_slots(lengths, size * size * 3),
-        };
-        let mut dataset = Self {
-            source: listed.source,
-            info: DatasetInfo {
-                kind: listed.kind,
-                source: options.source.clone(),
-                train: members[0].count,
-                val: members[1].count,
-                image_size: size,
-                split: listed.split,
-                per_class: PerClass::default(),
-                skipped: listed.skipped,
-                quarantined: listed.quarantined,
-                mean: [0.0; 3],
-                fingerprint: listed.fingerprint.hex(),
-                seconds: 0.0,
-                classes: listed.classes,
-            },
-            statistics: Sums::new(0).finish(),
-            members,
-            kept,
-            threads: workers.threads,
-        };
-        dataset.statistics = match dataset.measure(&listed.stamp, &cache, workers) {
+        let (mut dataset, stamp) = Self::list(options, cancel)?;
+        dataset.statistics = match dataset.measure(&stamp, &cache, workers) {
             // A file has gone bad, without a trace at it, since an earlier run found it in order: look at all of them again.
             Err(error) if error.code() == ErrorCode::Data && dataset.forget_findings() => {
                 return Self::open(options, cancel);
@@ -257,13 +150,81 @@ impl Dataset {
             measured => measured?,
         };
         dataset.info.mean = dataset.statistics.colour;
-        dataset.info.per_class = PerClass { train: dataset.count(Split::Train), val: dataset.count(Split::Val) };
-        dataset.check_classes()?;
         if options.on_bad_image == OnBadImage::Error {
-            dataset.try_val(&listed.stamp, &cache, workers)?;
+            dataset.try_val(&stamp, &cache, workers)?;
         }
         dataset.info.seconds = start.elapsed().as_secs_f64();
         Ok(dataset)
+    }
+
+    /// As [`open`](Self::open), but without the statistics and without a look at pixels that only they need. Also gives what changes when
+    /// the bytes may have changed.
+    pub(crate) fn list(options: &DatasetOptions, cancel: &AtomicBool) -> Result<(Self, Key)> {
+        options.check()?;
+        let workers = Workers { threads: options.threads(), cancel };
+        let listed = list(options, &Cache::new(options.cache_dir.as_deref()), workers)?;
+        Self::of(listed, options)
+    }
+
+    /// As [`open`](Self::open), of images that were handed over; `options.source` only names them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of_spool(spool: Spool, options: &DatasetOptions, cancel: &AtomicBool) -> Result<Self> {
+        let start = Instant::now();
+        options.check()?;
+        let workers = Workers { threads: options.threads(), cancel };
+        let cache = Cache::new(options.cache_dir.as_deref());
+        let (files, layout) = spool.finish(&options.source)?;
+        let listed = list_files(options, DatasetKind::Stream, files, layout, &cache, workers)?;
+        let (mut dataset, stamp) = Self::of(listed, options)?;
+        dataset.statistics = dataset.measure(&stamp, &cache, workers)?;
+        dataset.info.mean = dataset.statistics.colour;
+        dataset.info.seconds = start.elapsed().as_secs_f64();
+        Ok(dataset)
+    }
+
+    fn of(listed: Listed, options: &DatasetOptions) -> Result<(Self, Key)> {
+        let Listed { kind, classes, split, source, usable, skipped, quarantined, fingerprint, stamp } = listed;
+        let size = options.image_size;
+        let lengths = [0, 1].map(|split| usable[split].len());
+        let mut members = usable.map(|usable| Members::new((0..usable.len() as u32).collect(), usable));
+        if let Some(limit) = options.limit.filter(|&limit| limit < members[0].count) {
+            let kept = members[0].first(options.seed, limit);
+            members[0] = Members::new(kept, std::mem::take(&mut members[0].usable));
+        }
+        let kept = match &source {
+            Source::Cifar(_) if size == cifar::SIDE => Default::default(),
+            // Reading one is as fast as copying one that was kept.
+            Source::Pack(pack) if pack.is_raw() => Default::default(),
+            _ => kept_slots(lengths, size * size * 3),
+        };
+        let mut dataset = Self {
+            source,
+            info: DatasetInfo {
+                kind,
+                source: options.source.clone(),
+                train: members[0].count,
+                val: members[1].count,
+                image_size: size,
+                split,
+                per_class: PerClass::default(),
+                skipped,
+                quarantined,
+                mean: [0.0; 3],
+                fingerprint,
+                seconds: 0.0,
+                classes,
+            },
+            statistics: Sums::new(0).finish(),
+            members,
+            kept,
+            balance: options.balance,
+            threads: options.threads(),
+        };
+        dataset.info.per_class = PerClass { train: dataset.count(Split::Train), val: dataset.count(Split::Val) };
+        dataset.check_classes()?;
+        Ok((dataset, stamp))
     }
 
     /// What there is to say about it.
@@ -287,19 +248,47 @@ impl Dataset {
     /// # Panics
     /// Where the split has no such image.
     pub fn name(&self, split: Split, id: u32) -> String {
-        match &self.source {
-            Source::Files { files, items, .. } => files.name(&items[split.index()][id as usize].entry),
-            Source::Generated { .. } | Source::Cifar(_) => format!("{}:{}:{id}", self.info.source, split.name()),
-        }
+        self.source.name(split, id, &self.info.source)
+    }
+    /// Images of `split`, those that are left out among them: an id of a minibatch is taken modulo this.
+    pub(crate) fn ids(&self, split: Split) -> u32 {
+        self.members[split.index()].usable.len() as u32
     }
     /// Minibatches of one epoch, prepared ahead on threads of their own.
     ///
     /// # Errors
     /// `ERR_USAGE` for a batch or limit of 0; `ERR_DATA` where no thread can be started.
     pub fn loader(self: &Arc<Self>, options: &LoaderOptions) -> Result<Loader> {
-        let order =
-            self.members[options.split.index()].order(options.seed, options.epoch, options.shuffle, options.limit);
+        let LoaderOptions { split, seed, epoch, shuffle, limit, .. } = *options;
+        let members = &self.members[split.index()];
+        let balanced = self.balance == Balance::Sample && split == Split::Train && shuffle && limit.is_none();
+        let order = if balanced {
+            members.balanced(seed, epoch, self.info.classes.len(), |id| self.class(split, id))
+        } else {
+            members.order(seed, epoch, shuffle, limit)
+        };
         Loader::start(Arc::clone(self), options, order, self.threads)
+    }
+
+    /// For every id of a split, whether the image can be used.
+    pub(crate) fn usable(&self, split: Split) -> &[bool] {
+        &self.members[split.index()].usable
+    }
+    /// Index of the class of an image.
+    pub(crate) fn class(&self, split: Split, id: u32) -> usize {
+        self.source.class(split, id)
+    }
+    /// What an image is called in the data set, wherever that lies.
+    pub(crate) fn own_name(&self, split: Split, id: u32) -> String {
+        self.source.own_name(split, id)
+    }
+    /// What kind of source the images come from; of a pack, what that was made of.
+    pub(crate) fn made_of(&self) -> DatasetKind {
+        if let Source::Pack(pack) = &self.source { pack.made_of() } else { self.info.kind }
+    }
+    /// Writes image `id` to `out`, and keeps nothing.
+    pub(crate) fn render(&self, split: Split, id: u32, worker: &mut Worker, out: &mut [u8]) -> Result<()> {
+        self.source.render(split, id, self.info.image_size, worker, out).map(|_| ())
     }
 
     /// Bytes of a prepared image.
@@ -314,49 +303,22 @@ impl Dataset {
             out.copy_from_slice(image);
             return Ok(*class);
         }
-        let class = self.render(split, id, worker, out)?;
+        let class = self.source.render(split, id, self.info.image_size, worker, out)?;
         if let Some(slot) = slot {
             slot.get_or_init(|| (class, out.as_ref().into()));
         }
         Ok(class)
     }
 
-    fn render(&self, split: Split, id: u32, worker: &mut Worker, out: &mut [u8]) -> Result<i32> {
-        let size = self.info.image_size;
-        match &self.source {
-            Source::Generated { seed } => Ok(generated::render(*seed, split.index() as u32, id, size, out) as i32),
-            Source::Cifar(cifar) => {
-                let (class, image) = cifar.image(split, id as usize);
-                if size == cifar::SIDE {
-                    out.copy_from_slice(image);
-                } else {
-                    let turned = Orientation::NoTransforms;
-                    let fitted = worker.preparer.fit(image, cifar::SIDE, cifar::SIDE, turned, out);
-                    fitted.map_err(|reason| Error::data(format!("{} image {id}: {reason}", split.name())))?;
-                }
-                Ok(i32::from(class))
-            }
-            Source::Files { files, items, skip } => {
-                let item = &items[split.index()][id as usize];
-                let read = files.read(&item.entry, u64::MAX, &mut worker.file);
-                read.and_then(|()| worker.preparer.prepare(&worker.file, out)).map_err(|reason| {
-                    let name = files.name(&item.entry);
-                    skip.as_ref().map_or_else(|| bad_image(&name, &reason), |found| gone_bad(&name, &reason, found))
-                })?;
-                if worker.file.capacity() > KEEP {
-                    worker.file = Vec::new();
-                }
-                Ok(item.class as i32)
-            }
-        }
-    }
-
     fn measure(&self, stamp: &Key, cache: &Cache, workers: Workers<'_>) -> Result<Statistics> {
         let size = self.info.image_size;
         let train = self.members[0].order(0, 0, false, None);
-        let sample = match self.source {
+        let whole = self.members[0].candidates.len() == self.members[0].usable.len();
+        let sample = match &self.source {
+            Source::Pack(pack) if whole && pack.image_size() == size => return pack.statistics(),
             // Already in memory: all of it, as the published means are.
             Source::Cifar(_) => train,
+            Source::Pack(pack) if pack.made_of() == DatasetKind::Cifar10 => train,
             _ => statistics::sample(&train, MAX_SAMPLE),
         };
         let ids: &[u8] = &sample.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>();
@@ -365,15 +327,10 @@ impl Dataset {
         if let Some(kept) = cache.load("statistics", &key).and_then(|b| Statistics::from_bytes(&b, size)) {
             return Ok(kept);
         }
-        let init = || (Worker::new(size), vec![0; self.image_bytes()], Sums::new(size));
-        let parts = workers.fold(4, sample.len(), init, |(worker, image, sums), i| {
-            self.prepare(Split::Train, sample[i], worker, image)?;
-            sums.add(image);
-            Ok(())
+        let init = || Worker::new(size);
+        let statistics = statistics::measure(&sample, size, workers, init, |worker, id, image| {
+            self.prepare(Split::Train, id, worker, image).map(|_| ())
         })?;
-        let mut sums = Sums::new(size);
-        parts.iter().for_each(|(_, _, part)| sums.merge(part));
-        let statistics = sums.finish();
         cache.store("statistics", &key, &statistics.to_bytes());
         Ok(statistics)
     }
@@ -404,15 +361,8 @@ impl Dataset {
     /// Usable images of each class.
     fn count(&self, split: Split) -> Vec<usize> {
         let ids = self.members[split.index()].order(0, 0, false, None);
-        let classes: Vec<usize> = match &self.source {
-            Source::Files { items, .. } => {
-                ids.iter().map(|&id| items[split.index()][id as usize].class as usize).collect()
-            }
-            Source::Cifar(cifar) => ids.iter().map(|&id| usize::from(cifar.image(split, id as usize).0)).collect(),
-            Source::Generated { .. } => ids.iter().map(|&id| id as usize % generated::CLASSES.len()).collect(),
-        };
         let mut counts = vec![0; self.info.classes.len()];
-        classes.into_iter().for_each(|class| counts[class] += 1);
+        ids.into_iter().for_each(|id| counts[self.source.class(split, id)] += 1);
         counts
     }
 
@@ -450,143 +400,4 @@ fn kept_slots(lengths: [usize; 2], image_bytes: usize) -> [Vec<Kept>; 2] {
     let train = lengths[0].min(room);
     let val = lengths[1].min(room - train);
     [train, val].map(|n| (0..n).map(|_| Kept::new()).collect())
-}
-
-fn list(options: &DatasetOptions, cache: &Cache, workers: Workers<'_>) -> Result<Listed> {
-    if options.source == "generated" {
-        options.has_files("the generated set")?;
-        return Ok(list_generated(options.seed));
-    }
-    let path = Path::new(&options.source);
-    let meta = std::fs::metadata(path).map_err(|e| {
-        Error::data(format!("{}: cannot be opened: {e}", options.source)).caused_by(e).hint(
-            "`--data` takes a folder with a folder per class, a .tar of one, a folder with the CIFAR-10 binaries, or `generated`",
-        )
-    })?;
-    if !meta.is_dir() {
-        let (files, entries) = Files::tar(path)?;
-        return list_files(options, DatasetKind::Tar, files, entries, cache, workers);
-    }
-    if let Some(found) = cifar::find(path)? {
-        options.has_files("CIFAR-10")?;
-        return list_cifar(Cifar::read(&found, cache, workers)?);
-    }
-    let (files, entries) = Files::folder(path)?;
-    list_files(options, DatasetKind::Folder, files, entries, cache, workers)
-}
-
-fn list_generated(seed: u64) -> Listed {
-    // A few images stand for the generator: a new version of it is another data set.
-    let mut image = vec![0; 32 * 32 * 3];
-    let mut parts = vec![b"generated".to_vec(), seed.to_le_bytes().to_vec()];
-    for id in 0..8 {
-        let class = generated::render(seed, Split::Train.index() as u32, id, 32, &mut image);
-        parts.push([&[class as u8], &image[..]].concat());
-    }
-    let fingerprint = Key::of(parts.iter().map(Vec::as_slice));
-    Listed {
-        kind: DatasetKind::Generated,
-        classes: generated::CLASSES.map(str::to_string).to_vec(),
-        split: SplitOrigin::Generated,
-        source: Source::Generated { seed },
-        usable: [generated::TRAIN, generated::VAL].map(|n| vec![true; n as usize]),
-        skipped: Vec::new(),
-        quarantined: 0,
-        fingerprint,
-        stamp: fingerprint,
-    }
-}
-
-fn list_cifar(cifar: Cifar) -> Result<Listed> {
-    let mut parts = vec![b"cifar10".to_vec()];
-    for split in Split::ALL {
-        parts.push(split.name().into());
-        parts.extend(cifar.hashes(split).map(|hash| hash.to_vec()));
-    }
-    let fingerprint = Key::of(parts.iter().map(Vec::as_slice));
-    Ok(Listed {
-        kind: DatasetKind::Cifar10,
-        classes: cifar.classes.clone(),
-        split: SplitOrigin::Given,
-        usable: Split::ALL.map(|split| vec![true; cifar.len(split)]),
-        source: Source::Cifar(cifar),
-        skipped: Vec::new(),
-        quarantined: 0,
-        fingerprint,
-        stamp: fingerprint,
-    })
-}
-
-fn list_files(
-    options: &DatasetOptions,
-    kind: DatasetKind,
-    files: Files,
-    mut entries: Vec<Entry>,
-    cache: &Cache,
-    workers: Workers<'_>,
-) -> Result<Listed> {
-    let quarantined = quarantine::leave_out(options.quarantine.as_deref(), &mut entries)?;
-    let mut layout = layout::arrange(&options.source, entries)?;
-    let depth = Depth { on_bad_image: options.on_bad_image, hash: !layout.given };
-    let all: Vec<&Item> = layout.items.iter().flatten().collect();
-    let stamp = scan::stamp(&files, all.iter().copied());
-    let Scan { findings, memory } = scan::scan(&files, &all, depth, &stamp, cache, workers)?;
-    let bad: Vec<Skipped> = all
-        .iter()
-        .zip(&findings)
-        .filter_map(|(item, f)| Some(Skipped { path: files.name(&item.entry), reason: f.bad.clone()? }))
-        .collect();
-    if let (OnBadImage::Error, Some(first)) = (options.on_bad_image, bad.first()) {
-        let error = bad_image(&first.path, &first.reason);
-        return Err(match bad.len() {
-            1 => error,
-            n => error.caused_by(format!("{} more files cannot be used either", n - 1)),
-        });
-    }
-    if bad.len() == all.len() {
-        return Err(Error::data(format!("{}: none of its {} images can be decoded", options.source, all.len()))
-            .caused_by(format!("{}: {}", bad[0].path, bad[0].reason))
-            .hint("convert them to JPEG or PNG"));
-    }
-    let mut findings = findings.into_iter();
-    let mut lists: [Vec<(Item, Finding)>; 2] =
-        std::mem::take(&mut layout.items).map(|items| items.into_iter().zip(findings.by_ref()).collect());
-    if !layout.given {
-        let (items, findings): (Vec<Item>, Vec<Finding>) = std::mem::take(&mut lists[0]).into_iter().unzip();
-        let sides = split::by_content(&options.source, &items, &findings, &layout.classes, options.val_fraction)?;
-        for ((item, finding), side) in items.into_iter().zip(findings).zip(sides) {
-            lists[side.index()].push((item, finding));
-        }
-    }
-    let mut parts: Vec<Vec<u8>> = vec![b"files".to_vec()];
-    for (split, list) in Split::ALL.iter().zip(&lists) {
-        parts.push(split.name().into());
-        for (item, finding) in list {
-            let class = &layout.classes[item.class as usize];
-            let mut line = class.clone().into_bytes();
-            line.push(0);
-            line.extend_from_slice(item.entry.path.as_os_str().as_encoded_bytes());
-            line.push(0);
-            line.extend_from_slice(&item.entry.size.to_le_bytes());
-            line.extend(finding.hash.iter().flatten());
-            line.push(u8::from(finding.bad.is_some()));
-            parts.push(line);
-        }
-    }
-    let usable = lists.each_ref().map(|list| list.iter().map(|(_, f)| f.bad.is_none()).collect());
-    Ok(Listed {
-        kind,
-        split: if layout.given { SplitOrigin::Given } else { SplitOrigin::ByContentHash },
-        classes: layout.classes,
-        source: Source::Files {
-            files,
-            items: lists.map(|list| list.into_iter().map(|(item, _)| item).collect()),
-            skip: (options.on_bad_image == OnBadImage::Skip).then_some(memory),
-        },
-        usable,
-        skipped: bad,
-        quarantined,
-        fingerprint: Key::of(parts.iter().map(Vec::as_slice)),
-        stamp,
-    })
 }

@@ -1,11 +1,14 @@
 //! Files in a folder or in a .tar: listed once, then read one by one. Nothing is unpacked, nothing is written.
 
-use crate::decode::{self, Format, Kind, Reason};
+use crate::{
+    decode::{self, Format, Kind, Reason},
+    webdataset::is_label,
+};
 use alexnode_core::{Error, Result};
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -24,13 +27,23 @@ pub(crate) struct Entry {
     pub times: [u64; 2],
     /// Where it begins in the archive; 0 in a folder.
     pub offset: u64,
+    /// Which of the archives it is in.
+    pub archive: u32,
 }
 
-/// A folder or an archive.
+impl Default for Entry {
+    fn default() -> Self {
+        Self { path: Path::new("").into(), size: 0, times: [0; 2], offset: 0, archive: 0 }
+    }
+}
+
+/// A folder, or archives.
 pub(crate) struct Files {
     root: PathBuf,
-    /// The archive; `None` for a folder.
-    tar: Option<File>,
+    /// Empty for a folder.
+    archives: Vec<(PathBuf, File)>,
+    /// Changes when the archives do.
+    mark: Vec<u8>,
 }
 
 impl Files {
@@ -39,67 +52,115 @@ impl Files {
     /// # Errors
     /// `ERR_DATA` naming a folder that cannot be read.
     pub fn folder(root: &Path) -> Result<(Self, Vec<Entry>)> {
-        let files = Self { root: root.to_path_buf(), tar: None };
+        let files = Self::below(root);
         let mut entries = Vec::new();
         files.walk(Path::new(""), &mut Vec::new(), &mut entries)?;
         Ok((files, entries))
     }
 
-    /// Lists the pictures in the archive `path`: one pass over its headers.
+    /// Lists the pictures in the archive `path`: one pass over its headers. Also gives whether there are labels beside them.
     ///
     /// # Errors
     /// `ERR_DATA` where it is no archive, is compressed or is cut off.
-    pub fn tar(path: &Path) -> Result<(Self, Vec<Entry>)> {
-        let unreadable = |e: io::Error| {
-            Error::data(format!("{}: cannot be read as a .tar archive: {e}", path.display())).caused_by(e).hint(
-                "name a folder with a folder per class, a .tar of one (not compressed), or a folder with the CIFAR-10 binaries",
-            )
-        };
-        let file = File::open(path).map_err(unreadable)?;
-        let total = file.metadata().map_err(unreadable)?.len();
-        let mut magic = [0; 6];
-        let known = read_up_to(&file, 0, &mut magic).map_err(unreadable)?;
-        if let Some(name) = compression(&magic[..known]) {
-            return Err(Error::data(format!("{}: the archive is compressed ({name})", path.display()))
-                .hint("decompress it first: images are read from their place inside the .tar"));
-        }
-        let files = Self { root: path.to_path_buf(), tar: Some(file.try_clone().map_err(unreadable)?) };
+    pub fn tar(path: &Path) -> Result<(Self, Vec<Entry>, bool)> {
+        let files = Self::archives(path, &[path.to_path_buf()])?;
         let mut entries: Vec<Entry> = Vec::new();
-        let mut archive = tar::Archive::new(file);
-        for entry in archive.entries_with_seek().map_err(unreadable)? {
+        let mut labelled = false;
+        files.members(0, None, |found| {
+            labelled |= is_label(&found.path);
+            if !found.path.iter().any(hidden) && files.may_be_picture(&found) {
+                entries.push(found);
+            }
+            Ok(())
+        })?;
+        // A path that occurs twice was appended to the archive later: the last one counts.
+        entries.reverse();
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries.dedup_by(|a, b| a.path == b.path);
+        Ok((files, entries, labelled))
+    }
+
+    /// Several archives that belong together; `root` is where they lie.
+    ///
+    /// # Errors
+    /// `ERR_DATA` where one cannot be opened or is compressed.
+    pub fn archives(root: &Path, paths: &[PathBuf]) -> Result<Self> {
+        let mut files = Self::below(root);
+        for path in paths {
+            let unreadable = |e| unreadable(path, e);
+            let file = File::open(path).map_err(unreadable)?;
+            let meta = file.metadata().map_err(unreadable)?;
+            let mut magic = [0; 6];
+            let known = read_up_to(&file, 0, &mut magic).map_err(unreadable)?;
+            if let Some(name) = compression(&magic[..known]) {
+                return Err(Error::data(format!("{}: the archive is compressed ({name})", path.display()))
+                    .hint("decompress it first: images are read from their place inside the .tar"));
+            }
+            let times = times(&meta);
+            files.mark.extend([meta.len(), times[0], times[1]].into_iter().flat_map(u64::to_le_bytes));
+            files.archives.push((path.clone(), file));
+        }
+        Ok(files)
+    }
+
+    /// A file that holds the contents of all entries; `mark` changes when they do.
+    pub fn spooled(name: &str, file: File, mark: Vec<u8>) -> Self {
+        Self { root: name.into(), archives: vec![(name.into(), file)], mark }
+    }
+
+    /// The members of an archive, or of one inside it that `inner` says where to find. What `visit` refuses ends it.
+    ///
+    /// # Errors
+    /// `ERR_DATA` where it is no archive or is cut off.
+    pub fn members(
+        &self,
+        archive: u32,
+        inner: Option<&Entry>,
+        mut visit: impl FnMut(Entry) -> Result<()>,
+    ) -> Result<()> {
+        let (path, file) = &self.archives[archive as usize];
+        let named = || inner.map_or_else(|| path.clone(), |inner| self.name(inner).into());
+        let unreadable = |e: io::Error| unreadable(&named(), e);
+        let total = match inner {
+            Some(inner) => inner.size,
+            None => file.metadata().map_err(unreadable)?.len(),
+        };
+        let begin = inner.map_or(0, |inner| inner.offset);
+        let mut region = tar::Archive::new(Region { file, begin, length: total, at: 0 });
+        for entry in region.entries_with_seek().map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             if !entry.header().entry_type().is_file() {
                 continue;
             }
             let path: PathBuf = entry.path().map_err(unreadable)?.components().collect();
-            let found = Entry {
-                path: path.strip_prefix(".").unwrap_or(&path).into(),
-                size: entry.size(),
-                times: [0; 2],
-                offset: entry.raw_file_position(),
-            };
-            if found.offset + found.size > total {
+            let place = entry.raw_file_position();
+            if place.checked_add(entry.size()).is_none_or(|end| end > total) {
                 return Err(Error::data(format!(
                     "{}: the archive is cut off: '{}' ends beyond it",
-                    files.root.display(),
-                    found.path.display()
+                    named().display(),
+                    path.display()
                 ))
                 .hint("copy or download it again"));
             }
-            if !found.path.iter().any(hidden) && files.may_be_picture(&found) {
-                entries.push(found);
-            }
+            visit(Entry {
+                path: path.strip_prefix(".").unwrap_or(&path).into(),
+                size: entry.size(),
+                times: [0; 2],
+                offset: begin + place,
+                archive,
+            })?;
         }
-        // A path that occurs twice was appended to the archive later: the last one counts.
-        entries.reverse();
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        entries.dedup_by(|a, b| a.path == b.path);
-        Ok((files, entries))
+        Ok(())
     }
 
-    /// Files that are named from the working folder.
-    pub fn anywhere() -> Self {
-        Self { root: PathBuf::new(), tar: None }
+    /// Files that are named from the folder `root`.
+    pub fn below(root: &Path) -> Self {
+        Self { root: root.to_path_buf(), archives: Vec::new(), mark: Vec::new() }
+    }
+
+    /// Changes when archives do, wherever they lie.
+    pub fn mark(&self) -> &[u8] {
+        &self.mark
     }
 
     /// The folder or archive.
@@ -109,9 +170,9 @@ impl Files {
 
     /// How a message names `entry`.
     pub fn name(&self, entry: &Entry) -> String {
-        match self.tar {
+        match self.archives.get(entry.archive as usize) {
             None => self.root.join(&entry.path).display().to_string(),
-            Some(_) => format!("{}:{}", self.root.display(), entry.path.display()),
+            Some((path, _)) => format!("{}:{}", path.display(), entry.path.display()),
         }
     }
 
@@ -123,10 +184,10 @@ impl Files {
         let failed = |e: io::Error| format!("cannot be read: {e}");
         let expected = entry.size.min(most) as usize;
         buffer.clear();
-        match &self.tar {
-            Some(tar) => {
+        match self.archives.get(entry.archive as usize) {
+            Some((_, archive)) => {
                 buffer.resize(expected, 0);
-                let got = read_up_to(tar, entry.offset, buffer).map_err(failed)?;
+                let got = read_up_to(archive, entry.offset, buffer).map_err(failed)?;
                 buffer.truncate(got);
             }
             None => {
@@ -169,7 +230,7 @@ impl Files {
                 }
                 Ok(meta) if meta.is_dir() => self.walk(&path, links, entries)?,
                 Ok(meta) if meta.is_file() => {
-                    let entry = Entry { path: path.into(), size: meta.len(), times: times(&meta), offset: 0 };
+                    let entry = Entry { path: path.into(), size: meta.len(), times: times(&meta), ..Entry::default() };
                     if self.may_be_picture(&entry) {
                         entries.push(entry);
                     }
@@ -178,7 +239,7 @@ impl Files {
                 Ok(_) => {}
                 // A link that leads nowhere: listed, so that reading it says what is wrong.
                 Err(_) => {
-                    let entry = Entry { path: path.into(), size: 0, times: [0; 2], offset: 0 };
+                    let entry = Entry { path: path.into(), ..Entry::default() };
                     if has_picture_name(&entry.path) {
                         entries.push(entry);
                     }
@@ -197,6 +258,41 @@ impl Files {
         // "BM" alone, the mark of BMP, begins many a text.
         self.read(entry, 16, &mut start).is_ok()
             && matches!(decode::sniff(&start), Kind::Known(format) if format != Format::Bmp)
+    }
+}
+
+fn unreadable(path: &Path, e: io::Error) -> Error {
+    Error::data(format!("{}: cannot be read as a .tar archive: {e}", path.display())).caused_by(e).hint(
+        "name a folder with a folder per class, a .tar of one (not compressed), or a folder with the CIFAR-10 binaries",
+    )
+}
+
+/// A part of a file, as a file of its own.
+struct Region<'a> {
+    file: &'a File,
+    begin: u64,
+    length: u64,
+    at: u64,
+}
+
+impl Read for Region<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = self.length.saturating_sub(self.at).min(buffer.len() as u64) as usize;
+        let got = read_up_to(self.file, self.begin + self.at, &mut buffer[..most])?;
+        self.at += got as u64;
+        Ok(got)
+    }
+}
+
+impl Seek for Region<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.length.checked_add_signed(by),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
     }
 }
 
@@ -240,7 +336,7 @@ fn compression(magic: &[u8]) -> Option<&'static str> {
 }
 
 /// Reads at a position without moving the file's own, so that threads share one file.
-fn read_up_to(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_up_to(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
         #[cfg(unix)]

@@ -91,8 +91,8 @@ fn render(picture: &Picture, preparer: &mut Preparer, file: &mut Vec<u8>, out: &
             if !meta.is_file() {
                 return Err("is no file".into());
             }
-            let entry = Entry { path: path.as_path().into(), size: meta.len(), times: [0; 2], offset: 0 };
-            Files::anywhere().read(&entry, u64::MAX, file)?;
+            let entry = Entry { path: path.as_path().into(), size: meta.len(), ..Entry::default() };
+            Files::below(Path::new("")).read(&entry, u64::MAX, file)?;
             let result = preparer.prepare(file, out);
             if file.capacity() > KEEP {
                 *file = Vec::new();

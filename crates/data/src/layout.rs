@@ -2,7 +2,7 @@
 
 use crate::{files::Entry, options::Split};
 use alexnode_core::{Error, Result};
-use std::{cmp::Ordering, collections::BTreeSet};
+use std::{cmp::Ordering, collections::HashMap, ffi::OsStr};
 
 /// A file with its class.
 #[derive(Clone, Debug)]
@@ -31,7 +31,27 @@ pub(crate) const VAL: [&str; 5] = ["val", "valid", "validation", "test", "testin
 const EXPECTED: &str = "expected a folder per class (photos/cat/1.jpg, photos/dog/2.jpg), \
     with or without train/ and val/ around (photos/train/cat/1.jpg)";
 
-/// Sorts `entries` of the data set called `name` into classes and splits.
+/// Numbers for names of classes, in the order in which they are met.
+#[derive(Default)]
+pub(crate) struct Classes {
+    numbers: HashMap<String, u32>,
+    names: Vec<String>,
+}
+
+impl Classes {
+    /// The number of a class.
+    pub fn number(&mut self, name: &str) -> u32 {
+        if let Some(&number) = self.numbers.get(name) {
+            return number;
+        }
+        let number = self.names.len() as u32;
+        self.numbers.insert(name.into(), number);
+        self.names.push(name.into());
+        number
+    }
+}
+
+/// Sorts `entries` of the data set called `name` into classes and splits, by the folders they are in.
 ///
 /// # Errors
 /// `ERR_DATA` where there are no images, no class folders, fewer than two classes, or different classes in train and val.
@@ -39,105 +59,102 @@ pub(crate) fn arrange(name: &str, entries: Vec<Entry>) -> Result<Layout> {
     if entries.is_empty() {
         return Err(Error::data(format!("{name}: there are no images in it")).hint(EXPECTED));
     }
-    let mut files: Vec<(Vec<String>, Entry)> = entries
-        .into_iter()
-        .map(|e| (e.path.iter().map(|part| part.to_string_lossy().into_owned()).collect(), e))
-        .collect();
-    strip_wrappers(&mut files);
+    let wrappers = wrappers(&entries);
+    let depth = |e: &Entry| e.path.iter().count() - wrappers;
+    let folder = |e: &Entry, level: usize| e.path.iter().nth(wrappers + level).map(OsStr::to_os_string);
     let part = |names: &[&str]| {
         names.iter().find_map(|name| {
-            let folder = files.iter().find(|(p, _)| p.len() > 1 && p[0].eq_ignore_ascii_case(name))?.0[0].clone();
+            let found = entries.iter().find(|e| {
+                depth(e) > 1 && e.path.iter().nth(wrappers).is_some_and(|folder| folder.eq_ignore_ascii_case(name))
+            })?;
+            let found = folder(found, 0)?;
+            let inside = |e: &&Entry| e.path.iter().nth(wrappers) == Some(&found);
             // `train` may be a class of vehicles: as a split it holds folders, as a class it holds images.
-            files.iter().filter(|(p, _)| p[0] == folder).all(|(p, _)| p.len() > 2).then_some(folder)
+            entries.iter().filter(inside).all(|e| depth(e) > 2).then_some(found)
         })
     };
-    let lists = match (part(&TRAIN), part(&VAL)) {
-        (Some(train), Some(val)) => {
-            let mut lists = [Vec::new(), Vec::new()];
-            for (mut parts, entry) in files {
-                let split = if parts[0] == train {
-                    Split::Train
-                } else if parts[0] == val {
-                    Split::Val
-                } else {
-                    continue;
-                };
-                parts.remove(0);
-                lists[split.index()].push((parts, entry));
-            }
-            return given(name, lists);
+    let (train, val) = (part(&TRAIN), part(&VAL));
+    let mut classes = Classes::default();
+    let mut lists = [Vec::new(), Vec::new()];
+    let mut loose = 0;
+    for entry in entries {
+        let first = entry.path.iter().nth(wrappers);
+        let (split, level) = match (&train, &val) {
+            (Some(train), _) if first == Some(train) => (Split::Train, 1),
+            (Some(_), Some(val)) if first == Some(val) => (Split::Val, 1),
+            (Some(_), _) => continue,
+            (None, _) => (Split::Train, 0),
+        };
+        if entry.path.iter().count() - wrappers < level + 2 {
+            loose += 1;
+            continue;
         }
-        (Some(train), None) => files
-            .into_iter()
-            .filter(|(p, _)| p[0] == train)
-            .map(|(mut p, e)| {
-                p.remove(0);
-                (p, e)
-            })
-            .collect(),
-        _ => files,
-    };
-    let loose = lists.iter().filter(|(p, _)| p.len() == 1).count();
-    let lists: Vec<_> = lists.into_iter().filter(|(p, _)| p.len() > 1).collect();
-    if lists.is_empty() {
+        let class = entry.path.iter().nth(wrappers + level).map(OsStr::to_string_lossy).unwrap_or_default();
+        let class = classes.number(&class);
+        lists[split.index()].push(Item { entry, class });
+    }
+    if lists.iter().all(Vec::is_empty) {
         return Err(Error::data(format!("{name}: its {loose} images are not in folders of classes")).hint(EXPECTED));
     }
-    let classes = class_names(&lists);
-    check_count(name, &classes)?;
-    Ok(Layout { items: [items(lists, &classes), Vec::new()], given: false, classes })
+    arranged(name, classes, lists, train.is_some() && val.is_some())
 }
 
-fn given(name: &str, lists: [Vec<(Vec<String>, Entry)>; 2]) -> Result<Layout> {
-    let [classes, val] = [&lists[0], &lists[1]].map(|list| class_names(list));
-    let missing: Vec<_> = classes.iter().filter(|c| !val.contains(c)).collect();
-    let extra: Vec<_> = val.iter().filter(|c| !classes.contains(c)).collect();
-    if !missing.is_empty() || !extra.is_empty() {
-        let mut message = format!("{name}: train and val have different classes");
-        if !missing.is_empty() {
-            message += &format!("; only in train: {}", enumerate(&missing));
+/// Items whose classes have been numbered, with the classes in natural order. `given`: whether the lists are the splits; otherwise all
+/// items are in the first.
+///
+/// # Errors
+/// `ERR_DATA` where there are fewer than two classes, or different ones in train and val.
+pub(crate) fn arranged(name: &str, classes: Classes, mut lists: [Vec<Item>; 2], given: bool) -> Result<Layout> {
+    let names = classes.names;
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_by(|&a, &b| natural(&names[a], &names[b]));
+    if given {
+        let has = lists.each_ref().map(|list| {
+            let mut has = vec![false; names.len()];
+            list.iter().for_each(|item| has[item.class as usize] = true);
+            has
+        });
+        let only = |split: usize| -> Vec<&String> {
+            order
+                .iter()
+                .filter(|&&class| has[split][class] && !has[1 - split][class])
+                .map(|&class| &names[class])
+                .collect()
+        };
+        let (missing, extra) = (only(0), only(1));
+        if !missing.is_empty() || !extra.is_empty() {
+            let mut message = format!("{name}: train and val have different classes");
+            if !missing.is_empty() {
+                message += &format!("; only in train: {}", enumerate(&missing));
+            }
+            if !extra.is_empty() {
+                message += &format!("; only in val: {}", enumerate(&extra));
+            }
+            return Err(Error::data(message).hint(
+                "give both folders the same class folders with at least one image each, or remove val/ to have it split off by itself",
+            ));
         }
-        if !extra.is_empty() {
-            message += &format!("; only in val: {}", enumerate(&extra));
-        }
-        return Err(Error::data(message).hint(
-            "give both folders the same class folders with at least one image each, or remove val/ to have it split off by itself",
-        ));
     }
-    check_count(name, &classes)?;
-    let items = lists.map(|list| items(list, &classes));
-    Ok(Layout { items, given: true, classes })
-}
-
-/// Removes folders that only wrap the data set, as archives have them: `imagenette/train/...`.
-fn strip_wrappers(files: &mut [(Vec<String>, Entry)]) {
-    while let Some((first, rest)) = files.split_first() {
-        let same = rest.iter().all(|(p, _)| p[0] == first.0[0]);
-        if !same || files.iter().any(|(p, _)| p.len() < 3) {
-            break;
-        }
-        for (parts, _) in files.iter_mut() {
-            parts.remove(0);
-        }
+    let mut place = vec![0; names.len()];
+    order.iter().enumerate().for_each(|(to, &from)| place[from] = to as u32);
+    let names: Vec<String> = order.into_iter().map(|class| names[class].clone()).collect();
+    check_count(name, &names)?;
+    for list in &mut lists {
+        list.iter_mut().for_each(|item| item.class = place[item.class as usize]);
+        list.sort_unstable_by(|a, b| (a.class, &a.entry.path).cmp(&(b.class, &b.entry.path)));
     }
+    Ok(Layout { items: lists, given, classes: names })
 }
 
-fn class_names(list: &[(Vec<String>, Entry)]) -> Vec<String> {
-    let names: BTreeSet<&String> = list.iter().map(|(p, _)| &p[0]).collect();
-    let mut names: Vec<String> = names.into_iter().cloned().collect();
-    names.sort_by(|a, b| natural(a, b));
-    names
-}
-
-fn items(list: Vec<(Vec<String>, Entry)>, classes: &[String]) -> Vec<Item> {
-    let mut items: Vec<Item> = list
-        .into_iter()
-        .filter_map(|(p, entry)| {
-            let class = classes.binary_search_by(|c| natural(c, &p[0])).ok()? as u32;
-            Some(Item { entry, class })
-        })
-        .collect();
-    items.sort_by(|a, b| (a.class, &a.entry.path).cmp(&(b.class, &b.entry.path)));
-    items
+/// How many folders only wrap the data set, as archives have them: `imagenette/train/...`.
+fn wrappers(entries: &[Entry]) -> usize {
+    let shallowest = entries.iter().map(|e| e.path.iter().count()).min().unwrap_or(0);
+    let level = |e: &Entry, level| e.path.iter().nth(level).map(OsStr::to_os_string);
+    let same = |&at: &usize| {
+        let first = level(&entries[0], at);
+        entries.iter().all(|e| e.path.iter().nth(at) == first.as_deref())
+    };
+    (0..shallowest.saturating_sub(2)).take_while(same).count()
 }
 
 fn check_count(name: &str, classes: &[String]) -> Result<()> {
@@ -186,8 +203,8 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    fn arranged(paths: &[&str]) -> Result<Layout> {
-        let entry = |p: &&str| Entry { path: Path::new(p).into(), size: 1, times: [0; 2], offset: 0 };
+    fn of(paths: &[&str]) -> Result<Layout> {
+        let entry = |p: &&str| Entry { path: Path::new(p).into(), size: 1, ..Entry::default() };
         arrange("photos", paths.iter().map(entry).collect())
     }
 
@@ -204,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_folder_per_class() {
-        let layout = arranged(&["dog/b.png", "cat/z/1.jpg", "cat/a.jpg", "preview.png"]).unwrap();
+        let layout = of(&["dog/b.png", "cat/z/1.jpg", "cat/a.jpg", "preview.png"]).unwrap();
         assert_eq!(layout.classes, ["cat", "dog"]);
         assert!(!layout.given);
         let expected = [(0, "cat/a.jpg".into()), (0, "cat/z/1.jpg".into()), (1, "dog/b.png".into())];
@@ -213,14 +230,9 @@ mod tests {
 
     #[test]
     fn train_and_val_inside_a_wrapper() {
-        let layout = arranged(&[
-            "set/train/10/a.jpg",
-            "set/train/9/a.jpg",
-            "set/val/9/b.jpg",
-            "set/val/10/c.jpg",
-            "set/test/9/d.jpg",
-        ])
-        .unwrap();
+        let layout =
+            of(&["set/train/10/a.jpg", "set/train/9/a.jpg", "set/val/9/b.jpg", "set/val/10/c.jpg", "set/test/9/d.jpg"])
+                .unwrap();
         assert!(layout.given);
         assert_eq!(layout.classes, ["9", "10"]);
         assert_eq!(listed(&layout, Split::Val), [(0, "set/val/9/b.jpg".into()), (1, "set/val/10/c.jpg".into())]);
@@ -228,20 +240,20 @@ mod tests {
 
     #[test]
     fn test_stands_in_for_val_and_train_alone_is_split() {
-        assert!(arranged(&["train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg", "test/b/2.jpg"]).unwrap().given);
-        let alone = arranged(&["train/a/1.jpg", "train/b/1.jpg"]).unwrap();
+        assert!(of(&["train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg", "test/b/2.jpg"]).unwrap().given);
+        let alone = of(&["train/a/1.jpg", "train/b/1.jpg"]).unwrap();
         assert_eq!((alone.given, alone.classes), (false, vec!["a".to_string(), "b".into()]));
     }
 
     #[test]
     fn a_class_may_be_called_train() {
-        let layout = arranged(&["train/1.jpg", "bus/1.jpg", "val/1.jpg"]).unwrap();
+        let layout = of(&["train/1.jpg", "bus/1.jpg", "val/1.jpg"]).unwrap();
         assert_eq!((layout.given, layout.classes.len()), (false, 3));
     }
 
     #[test]
     fn different_classes_are_named() {
-        let error = arranged(&["train/a/1.jpg", "train/b/1.jpg", "val/a/2.jpg", "val/c/2.jpg"]).unwrap_err();
+        let error = of(&["train/a/1.jpg", "train/b/1.jpg", "val/a/2.jpg", "val/c/2.jpg"]).unwrap_err();
         assert_eq!(error.message(), "photos: train and val have different classes; only in train: b; only in val: c");
         assert!(error.remedy().is_some());
     }
@@ -254,7 +266,7 @@ mod tests {
             (&["cat/1.jpg", "cat/2.jpg"], "only one class, 'cat'"),
             (&["train/cat/1.jpg", "val/cat/2.jpg"], "only one class, 'cat'"),
         ] {
-            let error = arranged(paths).unwrap_err();
+            let error = of(paths).unwrap_err();
             assert!(error.message().contains(culprit), "{error}");
             assert!(error.remedy().is_some_and(|r| r.contains("folder per class")), "{error}");
         }

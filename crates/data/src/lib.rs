@@ -8,12 +8,14 @@
 //! | [`options`] | what a caller may choose |
 //! | `files` | listing and reading files in a folder or a .tar |
 //! | `layout`, `split` | from paths to classes, from content to train and val |
-//! | `cifar`, [`generated`] | the other two sources |
+//! | `cifar`, [`generated`], `ilsvrc`, `listed`, `webdataset`, `spool` | the other sources |
 //! | `decode`, `prepare` | bytes of a file to an upright square of RGB |
 //! | `scan`, `cache` | one look at every file, remembered |
 //! | [`survey`], `quarantine` | a report about a folder, and the list of files to leave out |
 //! | [`statistics`] | mean image and colour components |
+//! | `list`, `source`, `members` | which images there are, where their bytes come from, which are used |
 //! | [`dataset`], [`loader`] | what comes of it |
+//! | [`pack`] | the same, prepared once and for all |
 //! | [`images`] | pictures that are given one by one |
 
 mod cache;
@@ -22,19 +24,28 @@ pub mod dataset;
 mod decode;
 mod files;
 pub mod generated;
+mod ilsvrc;
 pub mod images;
 mod layout;
+mod list;
+mod listed;
 pub mod loader;
+mod members;
 pub mod options;
+pub mod pack;
 mod parallel;
 mod prepare;
 mod quarantine;
 mod scan;
+mod source;
 mod split;
+mod spool;
 pub mod statistics;
 pub mod survey;
+mod webdataset;
 
 pub use dataset::{Dataset, DatasetInfo, DatasetKind, PerClass, Skipped, SplitOrigin};
 pub use loader::Loader;
-pub use options::{DatasetOptions, LoaderOptions, OnBadImage, Split};
+pub use options::{Balance, DatasetOptions, LoaderOptions, OnBadImage, Split};
+pub use spool::Spool;
 pub use statistics::Statistics;

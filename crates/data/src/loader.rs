@@ -2,8 +2,9 @@
 //! are, nor on which of them was fast.
 
 use crate::{
-    dataset::{Dataset, Worker},
+    dataset::Dataset,
     options::{LoaderOptions, Split},
+    source::Worker,
 };
 use alexnode_core::{Batch, BatchSource, Error, Result};
 use std::{
@@ -163,7 +164,8 @@ impl Shared {
         while let Some((first, end)) = self.take() {
             let mut failure = None;
             for (i, position) in (first..end).enumerate() {
-                let id = self.order[position];
+                // What comes several times in an epoch has an id of its own each time.
+                let id = self.order[position] % self.dataset.ids(self.split);
                 let out = &mut pixels[i * bytes..][..bytes];
                 // A panic must not leave the consumer waiting for ever.
                 let prepared = std::panic::catch_unwind(AssertUnwindSafe(|| {

@@ -43,6 +43,18 @@ pub enum OnBadImage {
     Skip,
 }
 
+/// What is done about classes with unequally many training images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Balance {
+    /// Nothing: an epoch has every image once.
+    #[default]
+    None,
+    /// An epoch has as many images as before, but equally many of each class. Images of small classes come several times, each time with a
+    /// crop, flip and colours of its own; those of large ones take turns over the epochs, so that none is left out for good.
+    Sample,
+}
+
 /// How to open a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -66,6 +78,9 @@ pub struct DatasetOptions {
     /// Keep only the first so many training images of the order `sample_order(seed, 0, n)`. Default: all.
     #[serde(default)]
     pub limit: Option<usize>,
+    /// What is done about classes with unequally many training images. Default: nothing.
+    #[serde(default)]
+    pub balance: Balance,
     /// Threads that decode. Default: as many as the process may use.
     #[serde(default)]
     pub threads: Option<usize>,
@@ -97,6 +112,7 @@ impl DatasetOptions {
             on_bad_image: OnBadImage::default(),
             quarantine: None,
             limit: None,
+            balance: Balance::default(),
             threads: None,
             cache_dir: None,
         }

@@ -63,7 +63,7 @@ impl Workers<'_> {
             states
         });
         if self.cancel.load(Relaxed) {
-            return Err(Error::new(ErrorCode::Aborted, "opening the data set was stopped"));
+            return Err(Error::new(ErrorCode::Aborted, "the work on the data set was stopped"));
         }
         match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some((_, error)) => Err(error),

@@ -3,7 +3,7 @@
 use crate::{
     cache::{Cache, Key},
     decode,
-    files::{self, Files},
+    files::Files,
     layout::Item,
     options::OnBadImage,
     parallel::Workers,
@@ -66,13 +66,11 @@ pub(crate) struct Depth {
 /// Identifies the files as they are now: a changed file changes it.
 pub(crate) fn stamp<'a>(files: &Files, items: impl Iterator<Item = &'a Item>) -> Key {
     let root = std::fs::canonicalize(files.root()).unwrap_or_else(|_| files.root().to_path_buf());
-    let archive = std::fs::metadata(&root).ok().filter(std::fs::Metadata::is_file);
-    let mut list: Vec<u8> =
-        archive.map_or([0; 2], |meta| files::times(&meta)).into_iter().flat_map(u64::to_le_bytes).collect();
+    let mut list = files.mark().to_vec();
     for Item { entry, .. } in items {
         list.extend_from_slice(entry.path.as_os_str().as_encoded_bytes());
         list.push(0);
-        for number in [entry.size, entry.times[0], entry.times[1], entry.offset] {
+        for number in [entry.size, entry.times[0], entry.times[1], entry.offset, u64::from(entry.archive)] {
             list.extend_from_slice(&number.to_le_bytes());
         }
     }

@@ -78,8 +78,7 @@ mod tests {
     use std::path::Path;
 
     fn set(contents: &[(u32, &str)]) -> (Vec<Item>, Vec<Finding>) {
-        let item =
-            |class| Item { class, entry: Entry { path: Path::new("x").into(), size: 1, times: [0; 2], offset: 0 } };
+        let item = |class| Item { class, entry: Entry { path: Path::new("x").into(), size: 1, ..Entry::default() } };
         let finding = |text: &str| Finding { hash: Some(Sha256::digest(text).into()), bad: None, unread: false };
         contents.iter().map(|&(class, text)| (item(class), finding(text))).unzip()
     }

@@ -1,6 +1,10 @@
 //! The mean image and the principal components of the colours (paper, section 4.1), from the training images themselves.
 
-use alexnode_core::rng::{Purpose, Stream, below};
+use crate::parallel::Workers;
+use alexnode_core::{
+    Result,
+    rng::{Purpose, Stream, below},
+};
 
 /// The most encoded images that represent a data set: enough for a mean image whose error is below half a grey level.
 pub const MAX_SAMPLE: usize = 10_000;
@@ -33,6 +37,28 @@ pub(crate) fn sample(members: &[u32], most: usize) -> Vec<u32> {
         pool.sort_unstable();
     }
     pool
+}
+
+/// Statistics of the images `ids` at `size x size` pixels, which `prepare(state, id, image)` writes to `image`, with a state per thread.
+///
+/// # Errors
+/// The error of the first image that fails; `ERR_ABORTED` after a cancel.
+pub(crate) fn measure<S: Send>(
+    ids: &[u32],
+    size: usize,
+    workers: Workers<'_>,
+    init: impl Fn() -> S + Sync,
+    prepare: impl Fn(&mut S, u32, &mut [u8]) -> Result<()> + Sync,
+) -> Result<Statistics> {
+    let init = || (init(), vec![0; size * size * 3], Sums::new(size));
+    let parts = workers.fold(4, ids.len(), init, |(state, image, sums), i| {
+        prepare(state, ids[i], image)?;
+        sums.add(image);
+        Ok(())
+    })?;
+    let mut sums = Sums::new(size);
+    parts.iter().for_each(|(_, _, part)| sums.merge(part));
+    Ok(sums.finish())
 }
 
 /// Sums over images. All are integers, so they are exact and no order of adding changes them.

@@ -4,6 +4,7 @@
 mod support;
 
 use alexnode_data::{DatasetKind, DatasetOptions, Split, SplitOrigin};
+use std::{collections::BTreeMap, fs, io::Read};
 use support::{drain, images::shared_data, loader, open};
 
 #[test]
@@ -55,4 +56,51 @@ fn imagenette_comes_out_of_its_archive() {
     assert!(info.mean.iter().all(|m| (90.0..150.0).contains(m)), "{:?}", info.mean);
     let batches = drain(&dataset, &loader(Split::Train, 100));
     assert_eq!(batches.iter().map(|b| b.valid).collect::<Vec<_>>(), [100, 100, 56]);
+}
+
+/// The archives as ILSVRC2012 has them, made of a part of imagenette, with the true development kit: the folder that an image is in there is
+/// the class that the kit must come to.
+#[test]
+fn the_devkit_of_ilsvrc2012_says_what_validation_images_show() {
+    let Some(tar) = shared_data("imagenette224-subset/imagenette224-subset.tar") else { return };
+    let Some(labels) = shared_data("labels") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut train: BTreeMap<String, tar::Builder<Vec<u8>>> = BTreeMap::new();
+    let mut val = tar::Builder::new(Vec::new());
+    let mut truth = BTreeMap::new();
+    let add = |archive: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        archive.append_data(&mut header, name, bytes).unwrap();
+    };
+    let mut source = tar::Archive::new(fs::File::open(tar).unwrap());
+    for entry in source.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let [_, split, wnid, name] = path.split('/').collect::<Vec<_>>()[..] else { continue };
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        if split == "train" {
+            add(train.entry(wnid.into()).or_insert_with(|| tar::Builder::new(Vec::new())), name, &bytes);
+        } else if name.starts_with("ILSVRC2012_val") {
+            add(&mut val, name, &bytes);
+            truth.insert(name.to_string(), wnid.to_string());
+        }
+    }
+    let mut outer = tar::Builder::new(Vec::new());
+    for (wnid, archive) in train.into_iter().filter(|(wnid, _)| truth.values().any(|other| other == wnid)) {
+        add(&mut outer, &format!("{wnid}.tar"), &archive.into_inner().unwrap());
+    }
+    support::write(dir.path(), "img_train.tar", &outer.into_inner().unwrap());
+    support::write(dir.path(), "img_val.tar", &val.into_inner().unwrap());
+    for name in ["meta.mat", "ILSVRC2012_validation_ground_truth.txt"] {
+        fs::copy(labels.join(name), dir.path().join(name)).unwrap();
+    }
+    let dataset = open(&DatasetOptions::new(dir.path().to_str().unwrap(), 32)).unwrap();
+    assert_eq!((dataset.info().kind, dataset.info().val), (DatasetKind::Ilsvrc2012, truth.len()));
+    for id in 0..truth.len() as u32 {
+        let name = dataset.name(Split::Val, id);
+        let [file, wnid] = name.rsplit('/').take(2).collect::<Vec<_>>()[..] else { panic!("{name}") };
+        assert_eq!(truth[file], wnid, "{name}");
+    }
 }

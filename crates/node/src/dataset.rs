@@ -29,11 +29,7 @@ impl NativeDataset {
     #[napi(ts_return_type = "Promise<NativeDataset>")]
     pub fn open(env: &Env, options: String) -> napi::Result<Object<'_>> {
         let options: DatasetOptions = parse("data", &options).map_err(|e| to_js(*env, &e))?;
-        let work = move |cancel: &_| {
-            let dataset = Dataset::open(&options, cancel)?;
-            let info = json(dataset.info())?;
-            Ok(Self { dataset: Mutex::new(Some(Arc::new(dataset))), info })
-        };
+        let work = move |cancel: &_| Self::new(Dataset::open(&options, cancel)?);
         task::once(env, "open", work, |_, dataset| Ok(dataset))
     }
 
@@ -64,6 +60,15 @@ impl NativeDataset {
 }
 
 impl NativeDataset {
+    /// Of a data set that has been opened.
+    ///
+    /// # Errors
+    /// Where it cannot be described.
+    pub fn new(dataset: Dataset) -> Result<Self> {
+        let info = json(dataset.info())?;
+        Ok(Self { dataset: Mutex::new(Some(Arc::new(dataset))), info })
+    }
+
     /// The data set.
     ///
     /// # Errors

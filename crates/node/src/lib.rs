@@ -4,11 +4,12 @@
 //! | module | about |
 //! |---|---|
 //! | [`functions`] | what needs no object: describe a network, list devices, read a checkpoint's metadata |
-//! | [`dataset`] | `NativeDataset` |
+//! | [`dataset`], [`spool`] | `NativeDataset`, and images handed over for one |
 //! | [`images`] | `NativeImages`: pictures given one by one, `NativePass`: those of a data set |
 //! | [`trainer`] | `NativeTrainer` |
 //! | [`model`] | `NativeModel` |
 //! | [`survey`] | `NativeSurvey` |
+//! | [`pack`] | `NativePacker`, `NativeVerifier` |
 //! | [`owner`] | what lives on a thread of its own and answers calls |
 //! | [`session`] | what runs on a trainer's own thread |
 //! | [`devices`] | device names to a backend: the one place that knows which backends there are |
@@ -24,7 +25,9 @@ pub mod images;
 pub mod inspect;
 pub mod model;
 pub mod owner;
+pub mod pack;
 pub mod session;
+pub mod spool;
 pub mod survey;
 pub mod task;
 pub mod trainer;
