@@ -6,6 +6,7 @@ import { addCompare } from './compare.js';
 import { addDoctor } from './doctor.js';
 import { addEval } from './eval.js';
 import { EXIT, exitCodeOf, printError } from './exit.js';
+import { addExport } from './export.js';
 import { addPredict } from './predict.js';
 import { addSimilar } from './similar.js';
 import { addTrain } from './train.js';
@@ -25,6 +26,7 @@ export async function runCommand(argv: string[]): Promise<number> {
   addTrain(program, setCode);
   addEval(program, setCode);
   addCompare(program, setCode);
+  addExport(program, setCode);
   addPredict(program, setCode);
   addSimilar(program, setCode);
   addDoctor(program, setCode);

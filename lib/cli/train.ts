@@ -13,7 +13,7 @@ import {
 } from '../index.js';
 import { rehearsalText } from './banner.js';
 import { EXIT, printJson } from './exit.js';
-import { addCommonFlags, collect, duration, oneOf, rate, whole } from './flags.js';
+import { addCommonFlags, collect, duration, factors, oneOf, rate, whole } from './flags.js';
 import { JsonReporter, TextReporter } from './reporter.js';
 import { Signals } from './signals.js';
 
@@ -37,6 +37,10 @@ interface Flags {
   saveEvery?: number;
   threads?: number;
   onBadImage?: 'error' | 'skip';
+  init?: string;
+  freeze?: string[];
+  lrScale?: Record<string, number>;
+  tensorboard?: boolean;
   json?: boolean;
 }
 
@@ -66,6 +70,13 @@ export function addTrain(program: Command, setCode: (code: number) => void): voi
     .option('--steps <n>', 'stop after n steps', whole(1))
     .option('--limit <n>', 'train on the first n images of the seeded order', whole(1))
     .option('--no-augment', 'no random crops, flips and colour noise')
+    .option(
+      '--init <model>',
+      'start from the weights of a run, a checkpoint or a .safetensors file; then its network is the default',
+    )
+    .option('--freeze <layers>', 'layers that stay as they are, for example "conv*"; may be repeated', collect)
+    .option('--lr-scale <layers=factor>', 'factor on the rates of layers, for example fc8=10; may be repeated', factors)
+    .option('--tensorboard', 'write event files for TensorBoard into the run folder')
     .option('--save-every <time>', 'a checkpoint every so often inside an epoch, for example 10m', duration)
     .action(async (flags: Flags) => setCode(await runTrain(flags)));
 }
@@ -101,13 +112,14 @@ async function runTrain(flags: Flags): Promise<number> {
 
 function optionsOf(flags: Flags): TrainOptions {
   const { preset, data, devices, epochs, batch, lr, seed, precision, set, limit, augment } = flags;
-  const { saveEvery, threads, onBadImage } = flags;
+  const { saveEvery, threads, onBadImage, init, freeze, lrScale, tensorboard } = flags;
   const recipe: Partial<Recipe> = given({ epochs, batch, lr });
   if (!augment) recipe.augment = false;
   return {
     recipe,
     notices: true,
     ...given({ preset, data, devices, seed, precision, set, limit, saveEvery, threads, onBadImage }),
+    ...given({ init, freeze, lrScale, tensorboard }),
   };
 }
 
