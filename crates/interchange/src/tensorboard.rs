@@ -118,7 +118,7 @@ mod tests {
         let scalars = vec![("loss".to_owned(), 1.5), ("zero".to_owned(), 0.0)];
         let record = record(&Event { wall_time: 2.0, step: 300, version: false, restart: false, scalars });
         let data = &record[12..record.len() - 4];
-        let expected = b"\x09\0\0\0\0\0\0\0\x40\x10\xac\x02\x2a\x18\x0a\x0b\x0a\x04loss\x15\0\0\xc0\x3f\x0a\x0b\x0a\x04zero\x15\0\0\0\0";
+        let expected = b"\x09\0\0\0\0\0\0\0\x40\x10\xac\x02\x2a\x1a\x0a\x0b\x0a\x04loss\x15\0\0\xc0\x3f\x0a\x0b\x0a\x04zero\x15\0\0\0\0";
         assert_eq!(data, expected.as_slice(), "{data:x?}");
     }
 }
