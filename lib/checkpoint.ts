@@ -2,7 +2,7 @@
 import { copyFile, link, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { readCheckpointHead as readHeadNative, readCheckpoint as readNative } from '#native';
+import { readHead as readHeadNative, readCheckpoint as readNative } from '#native';
 
 import { AlexnodeError, native, nativeAsync, reason } from './errors.js';
 import type { Metrics, Totals } from './events.js';
@@ -93,17 +93,21 @@ export async function readCheckpoint(path: string): Promise<CheckpointMetadata> 
   return parseMetadata(path, await nativeAsync(() => readNative(path)));
 }
 
-/** The head of a checkpoint. */
-export interface CheckpointHead {
-  metadata: CheckpointMetadata;
-  /** SHA-256 of its tensors as it was written, hexadecimal. */
-  sha256: string;
+/** What the header of a safetensors file says. */
+export interface Head {
+  strings: Record<string, string>;
+  /** Shapes of its tensors. */
+  shapes: Record<string, number[]>;
 }
 
-/** @internal Reads the head of a checkpoint; whether its tensors are intact is seen when they are loaded. ERR_CHECKPOINT. */
-export function readHead(path: string): CheckpointHead {
-  const { sha256, metadata } = JSON.parse(native(() => readHeadNative(path))) as { sha256: string; metadata: string };
-  return { sha256, metadata: parseMetadata(path, metadata) };
+/** @internal Reads the header of a safetensors file of any program; its tensors are not looked at. ERR_CHECKPOINT. */
+export function readHead(path: string): Head {
+  return JSON.parse(native(() => readHeadNative(path))) as Head;
+}
+
+/** @internal Whether the strings of a header are those of a checkpoint or of exported weights. */
+export function isOurs({ format }: Record<string, string>): boolean {
+  return format === 'alexnode-checkpoint-1' || format === 'alexnode-weights-1';
 }
 
 /** A checkpoint written by a trainer. */

@@ -7,6 +7,7 @@ import { nativeAsync } from './errors.js';
 import type { Metrics } from './events.js';
 import type { NetworkSpec } from './layers.js';
 import type { Profile, ProfileOptions, TimingOptions, Timings } from './timings.js';
+import type { Layout } from './torchvision.js';
 
 /** The arithmetic of the layers that multiply; sums, norms and the loss are in 32-bit floats everywhere. The processor knows `fp32` only. */
 export type Precision = (typeof PRECISIONS)[number];
@@ -113,6 +114,15 @@ export class Engine {
   /** Loads weights and momentum; the checkpoint's metadata. */
   async load(path: string): Promise<string> {
     return nativeAsync(() => this.#inner.load(path));
+  }
+
+  /** Takes over tensors, and with `mean` the mean image, of another network. */
+  async adopt(adoption: {
+    weights: { path: string; layout?: Layout };
+    parameters: string[];
+    mean: boolean;
+  }): Promise<void> {
+    await nativeAsync(() => this.#inner.adopt(JSON.stringify(adoption)));
   }
 
   async tensor(name: string): Promise<Tensor> {

@@ -1,5 +1,6 @@
 /** What a training tells while it runs. Plain JSON: the same objects go to `for await`, `--json` and `events.ndjson`. */
 import type { Cursor } from './checkpoint.js';
+import type { InitReport } from './init.js';
 
 /** Loss (mean negative log probability, nats) and errors (shares from 0 to 1) over some images. */
 export interface Metrics {
@@ -39,7 +40,10 @@ export interface WarningEvent {
     | 'IMAGES_SKIPPED'
     | 'CLASS_WITHOUT_VAL'
     | 'PICTURE_FAILED'
-    | 'DISK_LOW';
+    | 'DISK_LOW'
+    | 'CLASSES_DIFFER'
+    | 'PREPROCESSING_DIFFERS'
+    | 'FROZEN_FRESH';
   message: string;
   hint: string;
 }
@@ -68,6 +72,8 @@ export interface StartEvent {
   resumed: string | null;
   /** What the resume changed in the configuration. */
   changed: Change[];
+  /** What other network's weights it started from; `null` where it drew its own. */
+  init: InitReport | null;
 }
 
 /** One segment of steps (about half a second) is done. */

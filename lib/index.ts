@@ -74,6 +74,7 @@ export type {
   TrainResult,
   WarningEvent,
 } from './events.js';
+export { type ExportCall, type ExportOnnxCall, exportOnnx, exportSafetensors, type OnnxFile } from './export.js';
 export {
   type CheckedTraining,
   type Curve,
@@ -97,6 +98,7 @@ export {
   type TimingFound,
 } from './gpu-check/index.js';
 export { type ImageInput, isPicture, listPictures, type Pixels } from './images.js';
+export type { InitLayer, InitReport } from './init.js';
 export * from './layers.js';
 export {
   type FeatureOptions,

@@ -5,10 +5,11 @@ import type { Evaluation, Precision } from './engine.js';
 import { nativeAsync } from './errors.js';
 import { type Images, innerImages } from './images.js';
 import type { NetworkSpec } from './layers.js';
+import type { Layout } from './torchvision.js';
 
 /** What a model is made of. */
 export interface InferenceConfig {
-  checkpoint: string;
+  weights: { path: string; layout?: Layout };
   network: NetworkSpec;
   devices: string[];
   threads?: number;

@@ -1,9 +1,6 @@
 /** A trained network that answers: what is on a picture, and what its layers make of it. */
-import { existsSync, statSync } from 'node:fs';
-import { resolve } from 'node:path';
-
 import { Batcher, type Question } from './batcher.js';
-import { type CheckpointHead, type CheckpointMetadata, Checkpoints, readHead } from './checkpoint.js';
+import type { CheckpointMetadata } from './checkpoint.js';
 import { check, modelSchema, predictSchema } from './config.js';
 import type { Precision } from './engine.js';
 import { AlexnodeError, usage } from './errors.js';
@@ -13,8 +10,9 @@ import type { NetworkSpec } from './layers.js';
 import { suggestion } from './nearest.js';
 import { chooseDevices, lastHidden } from './network.js';
 import { ordered, type Started } from './ordered.js';
-import { type RunConfig, readManifest } from './run.js';
+import type { RunConfig } from './run.js';
 import { largest } from './statistics.js';
+import { fileOf, openWeights, type Weights } from './weights.js';
 
 /** Where a model computes. */
 export interface ModelOptions {
@@ -81,14 +79,13 @@ export class Model implements AsyncDisposable {
   /** @internal */
   constructor(
     inference: Inference,
-    checkpoint: string,
-    head: CheckpointHead,
+    weights: Weights,
     where: { devices: string[]; precision: Precision; batch: number; threads: number | undefined },
   ) {
     this[INNER] = inference;
-    this.checkpoint = checkpoint;
-    this.metadata = head.metadata;
-    this.sha256 = head.sha256;
+    this.checkpoint = weights.path;
+    this.metadata = weights.metadata;
+    this.sha256 = weights.sha256;
     this.devices = where.devices;
     this.precision = where.precision;
     this.batch = where.batch;
@@ -204,7 +201,8 @@ export function inferenceOf(model: Model): Inference {
 }
 
 /**
- * Loads a trained network to predict with it: a run folder (its best checkpoint, or the newest where none was validated) or a checkpoint file.
+ * Loads a trained network to predict with it: a run folder (its best checkpoint, or the newest where none was validated), a checkpoint file, exported
+ * weights, or torchvision's `alexnet` in a safetensors file.
  * Several may live in one process, and a worker thread may have its own. ERR_CHECKPOINT where it is missing or damaged, ERR_DEVICE where memory is short.
  *
  * ```ts
@@ -222,24 +220,22 @@ export async function loadModelAs(
   options: ModelOptions,
   defaultBatch: (config: RunConfig) => number = () => BATCH,
 ): Promise<Model> {
-  const checkpoint = await checkpointOf(path);
-  const head = readHead(checkpoint);
-  const { config } = head.metadata;
+  const weights = await openWeights(path);
+  const { config } = weights.metadata;
   const devices = options.devices ?? chooseDevices().devices;
   const precision = options.precision ?? (devices[0] === 'cpu' ? 'fp32' : config.precision);
   const batch = options.batch ?? defaultBatch(config);
   const { threads, notices = false } = options;
   const { network } = config;
   const limits = threads === undefined ? {} : { threads };
-  const inference = await Inference.create({ checkpoint, network, devices, batch, precision, notices, ...limits });
-  return new Model(inference, checkpoint, head, { devices, precision, batch, threads });
-}
-
-/** The checkpoint that a path means. The folder is only read. */
-async function checkpointOf(model: string): Promise<string> {
-  if (existsSync(model) && statSync(model).isFile()) return resolve(model);
-  await readManifest(model);
-  const checkpoints = new Checkpoints(resolve(model, 'checkpoints'));
-  if (existsSync(checkpoints.best)) return checkpoints.best;
-  return (await checkpoints.newest(() => undefined, { setAside: false })).path;
+  const inference = await Inference.create({
+    weights: fileOf(weights),
+    network,
+    devices,
+    batch,
+    precision,
+    notices,
+    ...limits,
+  });
+  return new Model(inference, weights, { devices, precision, batch, threads });
 }

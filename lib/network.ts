@@ -13,6 +13,8 @@ export interface LayerInfo {
   /** Output: height, width, channels. */
   shape: [number, number, number];
   parameters: number;
+  /** Shapes of its tensors in files, by their names: `conv1.weight`. */
+  tensors: Record<string, number[]>;
   /** Multiply-adds of the forward pass of one image. */
   macs: number;
 }

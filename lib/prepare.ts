@@ -6,11 +6,13 @@ import { type Dataset, type DatasetOptions, openDataset } from './data.js';
 import type { Precision } from './engine.js';
 import { usage } from './errors.js';
 import type { Change } from './events.js';
+import { type Adoption, adopt, freezeLayers, type InitReport, rehead, scaleRates } from './init.js';
 import type { NetworkSpec } from './layers.js';
 import { type PresetName, preset } from './models/index.js';
 import { chooseDevices } from './network.js';
 import type { Recipe } from './recipe.js';
 import type { RunConfig } from './run.js';
+import { openWeights, type Weights } from './weights.js';
 
 /** What to train. Everything has a default: with none of it the `demo` preset is trained on the generated data. */
 export interface TrainOptions {
@@ -44,6 +46,17 @@ export interface TrainOptions {
   notices?: boolean;
   /** Wall-clock time between checkpoints inside an epoch, in seconds or as `10m`. Default: only at the end of epochs. */
   saveEvery?: number | string;
+  /**
+   * Start from the weights of another network: a run folder, a checkpoint, exported weights, or torchvision's `alexnet` as safetensors. Without `preset`
+   * and `network` its network and recipe are trained, for the classes of the data.
+   */
+  init?: string;
+  /** Layers that stay as they are, by name or pattern: `['conv*']`. */
+  freeze?: string[];
+  /** Factors on the rates of layers, by name or pattern: `{ fc8: 10 }`. */
+  lrScale?: Record<string, number>;
+  /** Write event files for TensorBoard into the run folder; default `false`. */
+  tensorboard?: boolean;
 }
 
 /** What is trained, with the reasons for what the user left open. */
@@ -57,6 +70,10 @@ export interface Prepared {
   precision: Precision;
   notices: boolean;
   saveEvery: number | undefined;
+  tensorboard: boolean;
+  /** What it starts from, and, unless it is resumed, what is to be taken over. */
+  init: InitReport | undefined;
+  adoption: Adoption | undefined;
   preset: string | undefined;
   why: { preset: string; devices: string };
   /** Against the configuration of the run that is resumed. */
@@ -70,8 +87,13 @@ interface Model {
   make(classes: number): { network: NetworkSpec; recipe: Recipe };
 }
 
-function chooseModel(options: TrainOptions, devices: string[]): Model {
+function chooseModel(options: TrainOptions, devices: string[], init: Weights | undefined): Model {
   const { network } = options;
+  if (init !== undefined && network === undefined && options.preset === undefined) {
+    const { preset, network } = init.metadata.config;
+    const { imageSize } = network.input;
+    return { name: preset, why: 'that of the file given', imageSize, make: (classes) => rehead(init, classes) };
+  }
   if (network !== undefined) {
     if (options.preset !== undefined)
       throw usage('both a preset and a network of your own were given', 'Give one of them.');
@@ -125,15 +147,17 @@ export async function prepare(options: TrainOptions): Promise<Prepared> {
   const seed = check(seedSchema, options.seed ?? 1, 'seed');
   const saveEvery = saveEverySeconds(options);
   const choice = options.devices === undefined ? chooseDevices() : { devices: options.devices, why: 'as asked for' };
-  const model = chooseModel(options, choice.devices);
-  // A wrong --set must not wait for the scan of a million images.
-  recipeOf(model.make(2).recipe, options);
+  const init = options.init === undefined ? undefined : await openWeights(options.init);
+  const model = chooseModel(options, choice.devices, init);
+  // What is mistyped must not wait for the scan of a million images.
+  tuned(model.make(2), options);
   const data = await openDataset(dataOptions(options, seed, model.imageSize));
   try {
-    const { network, recipe } = model.make(data.classes.length);
+    const { network, recipe } = tuned(model.make(data.classes.length), options);
+    const adoption = init === undefined ? undefined : adopt(init, network, data.classes);
     return {
       network,
-      recipe: recipeOf(recipe, options),
+      recipe,
       data,
       devices: choice.devices,
       threads: options.threads,
@@ -141,6 +165,9 @@ export async function prepare(options: TrainOptions): Promise<Prepared> {
       precision: options.precision ?? 'fp32',
       notices: options.notices ?? false,
       saveEvery,
+      tensorboard: options.tensorboard ?? false,
+      init: adoption?.report,
+      adoption,
       preset: model.name ?? undefined,
       why: { preset: model.why, devices: choice.why },
       changed: [],
@@ -149,6 +176,14 @@ export async function prepare(options: TrainOptions): Promise<Prepared> {
     data.close();
     throw error;
   }
+}
+
+/** A network with its recipe, as the options change them. */
+function tuned({ network, recipe }: { network: NetworkSpec; recipe: Recipe }, options: TrainOptions) {
+  return {
+    network: freezeLayers(network, options.freeze ?? []),
+    recipe: scaleRates(recipeOf(recipe, options), network, options.lrScale ?? {}),
+  };
 }
 
 function dataOptions(options: TrainOptions, seed: number, imageSize: number): DatasetOptions {
@@ -179,7 +214,11 @@ export async function prepareResume(before: RunConfig, options: TrainOptions): P
     const shown = key === 'network' ? '' : ` (${JSON.stringify(own ?? null)})`;
     throw usage(`${key}: a resumed run keeps its own${shown}`, 'Start a new run to change it.');
   }
-  const recipe = recipeOf(before.recipe, options);
+  for (const key of ['init', 'freeze'] as const) {
+    if (options[key] !== undefined)
+      throw usage(`${key}: a resumed run goes on with its own weights and layers`, 'Start a new run to change it.');
+  }
+  const recipe = scaleRates(recipeOf(before.recipe, options), before.network, options.lrScale ?? {});
   const saveEvery = saveEverySeconds(options) ?? before.saveEvery ?? undefined;
   const threads = options.threads ?? before.threads ?? undefined;
   const devices = options.devices ?? before.devices;
@@ -216,6 +255,9 @@ export async function prepareResume(before: RunConfig, options: TrainOptions): P
     precision,
     notices: options.notices ?? false,
     saveEvery,
+    tensorboard: options.tensorboard ?? before.tensorboard ?? false,
+    init: before.init ?? undefined,
+    adoption: undefined,
     preset: before.preset ?? undefined,
     why: { preset: "the run's own", devices: options.devices === undefined ? "the run's own" : 'as asked for' },
     changed,

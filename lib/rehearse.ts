@@ -8,6 +8,7 @@ import { AlexnodeError, reason } from './errors.js';
 import type { WarningEvent } from './events.js';
 import { nearestFolder } from './files.js';
 import { dataWarnings } from './guard.js';
+import type { InitReport } from './init.js';
 import { type NetworkInfo, parametricLayers } from './network.js';
 import { type Prepared, prepare, prepareResume, type TrainOptions } from './prepare.js';
 import type { Recipe } from './recipe.js';
@@ -23,6 +24,8 @@ export interface Rehearsal {
   /** What the run would warn of at its start. */
   warnings: WarningEvent[];
   devices: string[];
+  /** What it would start from; `null` where it draws its own weights. */
+  init: InitReport | null;
   preset: string | null;
   why: Prepared['why'];
   /** Steps rehearsed, and the seconds of one. */
@@ -128,7 +131,8 @@ async function perform(prepared: Prepared, folder: string): Promise<Rehearsal> {
     info,
     recipe,
     data: data.info,
-    warnings: dataWarnings(data.info),
+    warnings: [...(prepared.adoption?.warnings ?? []), ...dataWarnings(data.info)],
+    init: prepared.init ?? null,
     devices,
     preset: preset ?? null,
     why,

@@ -9,9 +9,11 @@ import type { Environment } from './environment.js';
 import { AlexnodeError, reason, usage } from './errors.js';
 import type { Change, EpochEvent, TrainEvent, TrainResult } from './events.js';
 import { makeFolder, readIfThere, TEMPORARY, writeAtomic } from './files.js';
+import type { InitReport } from './init.js';
 import type { NetworkSpec } from './layers.js';
 import { type Lock, takeLock } from './lock.js';
 import type { Recipe } from './recipe.js';
+import { EventFile } from './tensorboard.js';
 
 /** Everything that decides what a run computes. Stored in `run.json` and in every checkpoint. */
 export interface RunConfig {
@@ -27,6 +29,10 @@ export interface RunConfig {
   precision: Precision;
   /** Wall-clock seconds between checkpoints inside an epoch; `null`: only at the end of epochs. */
   saveEvery: number | null;
+  /** What other network's weights it started from; `null` or absent where it drew its own. */
+  init?: InitReport | null;
+  /** Whether it writes event files for TensorBoard. */
+  tensorboard?: boolean;
 }
 
 /** One start of a trainer in a run. */
@@ -110,6 +116,7 @@ export class Run implements AsyncDisposable {
   #manifest: Manifest;
   #rows: EpochEvent[] = [];
   #log: FileHandle | undefined;
+  #tensorboard: EventFile | undefined;
   #lastStepLog = 0;
 
   private constructor(folder: string, manifest: Manifest, lock: Lock) {
@@ -183,16 +190,19 @@ export class Run implements AsyncDisposable {
   }
 
   /**
-   * Writes `run.json` for a session that starts with `epochs` epochs done. Rows of epochs which the checkpoint does not have (the
+   * Writes `run.json` for a session that starts with `epochs` epochs and `step` steps done. Rows of epochs which the checkpoint does not have (the
    * run was killed after it had noted them) are dropped: they come again.
    */
-  async startSession(session: Session, changes: Partial<Manifest>, epochs: number): Promise<void> {
+  async startSession(session: Session, changes: Partial<Manifest>, epochs: number, step = 0): Promise<void> {
     this.#manifest = {
       ...this.#manifest,
       ...changes,
       sessions: [...this.#manifest.sessions, session],
       result: null,
     };
+    if (this.#manifest.config?.tensorboard === true) {
+      this.#tensorboard = await EventFile.create(join(this.folder, 'tensorboard'), step);
+    }
     this.#rows = this.#rows.filter((row) => row.epoch <= epochs);
     await this.#writeRows();
     await this.#writeManifest();
@@ -206,6 +216,7 @@ export class Run implements AsyncDisposable {
       this.#lastStepLog = now;
     }
     await this.#append(`${JSON.stringify({ time: new Date().toISOString(), ...event })}\n`);
+    await this.#tensorboard?.record(event);
     if (event.type === 'epoch') {
       this.#rows.push(event);
       await this.#writeRows();
@@ -236,6 +247,8 @@ export class Run implements AsyncDisposable {
   async close(): Promise<void> {
     await this.#log?.close();
     this.#log = undefined;
+    await this.#tensorboard?.close();
+    this.#tensorboard = undefined;
     await this.#lock.release();
   }
 

@@ -3,6 +3,7 @@ import { check, checkRecipe, seedSchema } from './config.js';
 import type { Dataset } from './data.js';
 import type { Precision } from './engine.js';
 import { usage } from './errors.js';
+import type { InitReport } from './init.js';
 import type { NetworkSpec } from './layers.js';
 import { suggestion } from './nearest.js';
 import { applyRecipe, parametricLayers } from './network.js';
@@ -27,6 +28,10 @@ export interface TrainerOptions {
   notices?: boolean;
   /** Name of the preset that network and recipe come from; only noted. */
   preset?: string;
+  /** What it starts from; only noted: `adopt` takes it over. */
+  init?: InitReport;
+  /** Event files for TensorBoard in the run folder; default `false`. */
+  tensorboard?: boolean;
 }
 
 /** The configuration that `options` ask for. ERR_USAGE where network and data do not fit together. */
@@ -43,6 +48,8 @@ export function settle(options: TrainerOptions): RunConfig {
     seed: check(seedSchema, options.seed ?? 1, 'seed'),
     precision: options.precision ?? 'fp32',
     saveEvery: options.saveEvery ?? null,
+    init: options.init ?? null,
+    tensorboard: options.tensorboard ?? false,
   };
   const { network } = config;
   checkLayerNames(network, recipe);

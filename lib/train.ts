@@ -125,7 +125,10 @@ async function start(
     await opened.startSession({ startedAt: new Date().toISOString(), resumed: null, changed: [] }, {}, 0);
     run = opened;
   }
-  const warnings = run === undefined ? [] : await diskWarnings(run.folder, trainer.info.parameters);
+  const warnings = [
+    ...(prepared.adoption?.warnings ?? []),
+    ...(run === undefined ? [] : await diskWarnings(run.folder, trainer.info.parameters)),
+  ];
   undo.keep();
   const parts = { trainer, data: prepared.data, run, why: prepared.why, resumed: undefined };
   return new Training(parts, () => trainer.train({ warnings, ...defined({ run, steps, signal }) }));
@@ -161,6 +164,7 @@ async function goOn(
     { startedAt: new Date().toISOString(), resumed: path, changed },
     { config: trainer.config, data: describeData(data), environment: await environment() },
     trainer.cursor.epoch,
+    trainer.cursor.step,
   );
   undo.keep();
   const resumed = { path, changed };
@@ -171,8 +175,9 @@ async function goOn(
 
 /** @internal */
 export async function makeTrainer(prepared: Prepared): Promise<Trainer> {
-  const { network, recipe, data, devices, threads, seed, precision, notices, saveEvery, preset } = prepared;
-  return Trainer.create({
+  const { network, recipe, data, devices, threads, seed, precision, notices, saveEvery, tensorboard } = prepared;
+  const { preset, init, adoption } = prepared;
+  const trainer = await Trainer.create({
     network,
     recipe,
     data,
@@ -180,8 +185,16 @@ export async function makeTrainer(prepared: Prepared): Promise<Trainer> {
     seed,
     precision,
     notices,
-    ...defined({ threads, saveEvery, preset }),
+    tensorboard,
+    ...defined({ threads, saveEvery, preset, init }),
   });
+  try {
+    if (adoption !== undefined) await trainer.adopt(adoption);
+    return trainer;
+  } catch (error) {
+    await trainer.dispose();
+    throw error;
+  }
 }
 
 /** Without the fields that are `undefined`. */

@@ -18,6 +18,7 @@ import type {
   WarningEvent,
 } from './events.js';
 import { dataWarnings, diverged, Guard } from './guard.js';
+import type { Adoption } from './init.js';
 import { describeNetwork, type NetworkInfo, parametricLayers } from './network.js';
 import { Pace } from './pace.js';
 import type { Recipe } from './recipe.js';
@@ -280,6 +281,7 @@ export class Trainer implements AsyncDisposable {
       cursor: this.cursor,
       resumed: resumed?.path ?? null,
       changed: resumed?.changed ?? [],
+      init: this.config.init ?? null,
     };
   }
 
@@ -395,6 +397,11 @@ export class Trainer implements AsyncDisposable {
     }
     this.#guard = this.#newGuard();
     return metadata;
+  }
+
+  /** Takes over what another network has learnt, before the first step. ERR_CHECKPOINT where its file is damaged; nothing has changed then. */
+  async adopt({ weights, parameters, report }: Adoption): Promise<void> {
+    await this.#engine.adopt({ weights, parameters, mean: report.mean === 'file' });
   }
 
   /** A parameter (`conv1.weight`, [out][in / groups][height][width]; `conv1.bias`) or its momentum (`momentum.conv1.weight`). */

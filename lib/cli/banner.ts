@@ -2,8 +2,10 @@
 import {
   type DatasetInfo,
   type DeviceInfo,
+  type InitReport,
   listDevices,
   type NetworkInfo,
+  type Recipe,
   type Rehearsal,
   type Training,
   type WarningEvent,
@@ -61,6 +63,7 @@ export function banner(training: Training): string {
     ),
     line('memory', `${memoryText(info)}${disk}`),
   ];
+  if (resumed === undefined) parts.push(initText(config.init ?? null, recipe));
   if (run !== undefined) parts.push(line('run', shortPath(run.folder)));
   if (resumed !== undefined) {
     parts.push(
@@ -68,6 +71,22 @@ export function banner(training: Training): string {
     );
   }
   return `${parts.join('')}\n`;
+}
+
+/** What it starts from, layer by layer; nothing where it draws its own weights. */
+function initText(init: InitReport | null, { layerRates }: Recipe): string {
+  if (init === null) return '';
+  const mean = init.mean === 'file' ? 'its mean image' : 'the mean image of the data';
+  const layers = init.layers.map(({ layer, weights, why, frozen }) => {
+    const rate = layerRates?.[layer];
+    const notes = [
+      why === undefined ? '' : ` (${why})`,
+      frozen ? ', frozen' : '',
+      !frozen && typeof rate === 'number' ? `, rates x ${rate}` : '',
+    ];
+    return line('', `${layer.padEnd(8)} ${weights}${notes.join('')}`);
+  });
+  return line('init', `${shortPath(init.path)}: ${init.network}, with ${mean}`) + layers.join('');
 }
 
 /** Shapes, parameters and multiply-adds of every layer. */
@@ -100,6 +119,7 @@ export function rehearsalText(rehearsal: Rehearsal): string {
     line('data', dataText(rehearsal.data)),
     ...rehearsal.warnings.map(warningText),
     line('model', `${preset ?? 'network'} (${why.preset})`),
+    initText(rehearsal.init, recipe),
     '\n',
     layerTable(info),
     '\n',

@@ -54,6 +54,13 @@ export function collect(text: string, before: string[] | undefined): string[] {
   return [...(before ?? []), text];
 }
 
+/** One more of the factors of a flag that may be repeated: `fc8=10`. */
+export function factors(text: string, before: Record<string, number> | undefined): Record<string, number> {
+  const equals = text.lastIndexOf('=');
+  if (equals < 1) throw new InvalidArgumentError('Expected layers and a factor, for example fc8=10.');
+  return { ...before, [text.slice(0, equals)]: rate(text.slice(equals + 1)) };
+}
+
 /** One of `names`; a slip is told the nearest. */
 export function oneOf<T extends string>(names: readonly T[]): (text: string) => T {
   return (text) => {

@@ -8,6 +8,7 @@ import { addData } from './data.js';
 import { addDoctor } from './doctor.js';
 import { addEval } from './eval.js';
 import { EXIT, exitCodeOf, printError } from './exit.js';
+import { addExport } from './export.js';
 import { addPredict } from './predict.js';
 import { addSimilar } from './similar.js';
 import { addTrain } from './train.js';
@@ -27,6 +28,7 @@ export async function runCommand(argv: string[]): Promise<number> {
   addTrain(program, setCode);
   addEval(program, setCode);
   addCompare(program, setCode);
+  addExport(program, setCode);
   addPredict(program, setCode);
   addSimilar(program, setCode);
   addBench(program, setCode);

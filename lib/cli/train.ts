@@ -13,7 +13,7 @@ import {
 } from '../index.js';
 import { rehearsalText } from './banner.js';
 import { EXIT, printJson } from './exit.js';
-import { addCommonFlags, collect, duration, oneOf, rate, share, whole } from './flags.js';
+import { addCommonFlags, collect, duration, factors, oneOf, rate, share, whole } from './flags.js';
 import { JsonReporter, TextReporter } from './reporter.js';
 import { Signals } from './signals.js';
 
@@ -40,6 +40,10 @@ interface Flags {
   threads?: number;
   onBadImage?: 'error' | 'skip';
   quarantine?: string;
+  init?: string;
+  freeze?: string[];
+  lrScale?: Record<string, number>;
+  tensorboard?: boolean;
   json?: boolean;
 }
 
@@ -75,6 +79,13 @@ export function addTrain(program: Command, setCode: (code: number) => void): voi
       ),
     )
     .option('--no-augment', 'no random crops, flips and colour noise')
+    .option(
+      '--init <model>',
+      'start from the weights of a run, a checkpoint or a .safetensors file; then its network is the default',
+    )
+    .option('--freeze <layers>', 'layers that stay as they are, for example "conv*"; may be repeated', collect)
+    .option('--lr-scale <layers=factor>', 'factor on the rates of layers, for example fc8=10; may be repeated', factors)
+    .option('--tensorboard', 'write event files for TensorBoard into the run folder')
     .option('--save-every <time>', 'a checkpoint every so often inside an epoch, for example 10m', duration)
     .action(async (flags: Flags) => setCode(await runTrain(flags)));
 }
@@ -110,27 +121,15 @@ async function runTrain(flags: Flags): Promise<number> {
 
 function optionsOf(flags: Flags): TrainOptions {
   const { preset, data, devices, epochs, batch, lr, seed, precision, set, limit, augment } = flags;
-  const { valFraction, balance, saveEvery, threads, onBadImage, quarantine } = flags;
+  const { valFraction, balance, saveEvery, threads, onBadImage, quarantine, init, freeze, lrScale, tensorboard } =
+    flags;
   const recipe: Partial<Recipe> = given({ epochs, batch, lr });
   if (!augment) recipe.augment = false;
   return {
     recipe,
     notices: true,
-    ...given({
-      preset,
-      data,
-      devices,
-      seed,
-      precision,
-      set,
-      limit,
-      valFraction,
-      balance,
-      saveEvery,
-      threads,
-      onBadImage,
-      quarantine,
-    }),
+    ...given({ preset, data, devices, seed, precision, set, limit, valFraction, balance, saveEvery, threads }),
+    ...given({ onBadImage, quarantine, init, freeze, lrScale, tensorboard }),
   };
 }
 

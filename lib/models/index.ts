@@ -6,6 +6,7 @@ import { cifar11pct, cifar13pct, cifar18pct, cifar19pct, cifar80sec, cifarFig1Re
 import { demo } from './demo.js';
 import type { Preset, PresetOptions } from './preset.js';
 import { small } from './small.js';
+import { torchvision } from './torchvision.js';
 
 export type { Preset, PresetOptions } from './preset.js';
 
@@ -22,6 +23,7 @@ export const PRESETS = {
   paper: { make: paper, summary: 'the network of the 2012 paper' },
   code2012: { make: code2012, summary: 'net 145 of the 2012 source code, which the paper reports' },
   owt: { make: owt, summary: 'the single-column network of "One weird trick" (2014)' },
+  torchvision: { make: torchvision, summary: "torchvision's alexnet, whose weights can be imported" },
   'no-norm': { make: noNorm, summary: 'code2012 without normalisation (net 148)' },
   'no-overlap': { make: noOverlap, summary: 'code2012 with pooling windows that do not overlap (net 147)' },
   half: { make: half, summary: 'code2012 with one column (net 145-half)' },

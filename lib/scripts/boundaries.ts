@@ -13,14 +13,23 @@ const CRATES: Record<string, string[]> = {
   'alexnode-cpu': ['alexnode-core'],
   'alexnode-cuda': ['alexnode-core'],
   'alexnode-data': ['alexnode-core'],
+  'alexnode-interchange': ['alexnode-core', 'alexnode-nn'],
   'alexnode-kernels': ['alexnode-core', 'alexnode-cuda', 'alexnode-nn'],
   'alexnode-nn': ['alexnode-core'],
-  'alexnode-node': ['alexnode-core', 'alexnode-cpu', 'alexnode-cuda', 'alexnode-data', 'alexnode-nn'],
+  'alexnode-node': [
+    'alexnode-core',
+    'alexnode-cpu',
+    'alexnode-cuda',
+    'alexnode-data',
+    'alexnode-interchange',
+    'alexnode-nn',
+  ],
 };
 /** Libraries that have one home. */
 const HOMES: [library: RegExp, home: string][] = [
   [/^napi(-.*)?$/, 'alexnode-node'],
   [/^cudarc$/, 'alexnode-cuda'],
+  [/^(prost.*|crc32c)$/, 'alexnode-interchange'],
   [/^(zune-.*|image|png|jpeg-.*|fast_image_resize|tar|.*xz.*|.*lzma.*)$/, 'alexnode-data'],
 ];
 /** The only files that see the addon: each wraps a native class or function. */
@@ -29,11 +38,13 @@ const WRAPPERS = [
   'lib/data.ts',
   'lib/doctor.ts',
   'lib/engine.ts',
+  'lib/export.ts',
   'lib/images.ts',
   'lib/inference.ts',
   'lib/network.ts',
   'lib/scan.ts',
   'lib/pack.ts',
+  'lib/tensorboard.ts',
   'lib/timings.ts',
 ];
 const LONG = 400;

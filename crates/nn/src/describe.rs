@@ -1,13 +1,14 @@
 //! A network on paper: the layer table, the exact memory and the counters, without allocating any of it.
 
 use crate::{
-    network::{Network, NetworkSpec},
+    network::{Network, NetworkSpec, Parameter},
     placement::Placement,
     plan::Counters,
     resident::{MemoryUse, Plans},
 };
 use alexnode_core::{Engine, Result};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// A network as [`describe`] tells it.
 #[derive(Clone, Debug, Serialize)]
@@ -38,6 +39,8 @@ pub struct LayerDescription {
     pub shape: [usize; 3],
     /// Trained numbers.
     pub parameters: usize,
+    /// Shapes of its tensors in files, by their names: `conv1.weight`.
+    pub tensors: BTreeMap<String, Vec<usize>>,
     /// Multiply-accumulates for one image.
     pub macs: u64,
 }
@@ -52,11 +55,13 @@ pub fn describe(spec: NetworkSpec, batch: usize, engines: &[Engine]) -> Result<D
     let layers = (0..network.len())
         .map(|i| {
             let (layer, shape) = (network.layer(i), network.output(i));
+            let parameters = || network.parameters_of(i).map(|p| &network.parameters()[p]);
             LayerDescription {
                 name: layer.name().to_owned(),
                 kind: layer.kind(),
                 shape: [shape.h, shape.w, shape.c],
-                parameters: network.parameters_of(i).map(|p| network.parameters()[p].len()).sum(),
+                parameters: parameters().map(Parameter::len).sum(),
+                tensors: parameters().map(|p| (p.name.clone(), p.spec.border_shape.clone())).collect(),
                 macs: layer.macs(network.input(i)),
             }
         })

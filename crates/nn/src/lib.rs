@@ -24,6 +24,7 @@
 //! | `evaluate`, `program`, `weights` | what both share: loss and errors over many images, operations issued again and again, tensors to and from files |
 //! | [`ceilings`] | what a device can do at most |
 //! | [`checkpoint`] | files of weights and momentum |
+//! | [`tensors`] | safetensors files of other programs |
 //! | [`testing`] | naive f64 references, and a probe for single layers |
 
 pub mod augment;
@@ -49,6 +50,7 @@ pub mod resident;
 mod room;
 pub mod sgd;
 mod stages;
+pub mod tensors;
 pub mod testing;
 pub mod tile;
 pub mod timing;

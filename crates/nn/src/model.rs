@@ -1,7 +1,6 @@
 //! A trained network that answers: probabilities of classes, and what any layer puts out. It has weights, but neither gradients nor momentum.
 
 use crate::{
-    checkpoint::Checkpoint,
     evaluate::Evaluator,
     lower::External,
     network::{Network, NetworkSpec},
@@ -12,6 +11,7 @@ use crate::{
     request::{Mode, Request},
     resident::{Kind, Layout, MemoryUse, Resident},
     room::Demand,
+    tensors::Source,
     weights::Weights,
 };
 use alexnode_core::{Backend, BatchSource, BufferId, Engine, Error, ErrorCode, Result, SlotId, SlotInfo, StepState};
@@ -83,7 +83,7 @@ impl Model {
     /// # Errors
     /// `ERR_USAGE` and `ERR_SHAPE` for a network that makes no sense, `ERR_CHECKPOINT` where `file` belongs to another one, `ERR_DEVICE` where
     /// memory is short.
-    pub fn new(config: ModelConfig, file: &Checkpoint, backend: Box<dyn Backend>) -> Result<Self> {
+    pub fn new(config: ModelConfig, file: &dyn Source, backend: Box<dyn Backend>) -> Result<Self> {
         let network = Network::new(config.network)?;
         let placement = Placement::new(backend.slots().len())?;
         let build = |most: usize, engines: &[Engine]| plans(&network, placement, most, Mode::Eval, engines);

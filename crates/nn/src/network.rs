@@ -192,6 +192,12 @@ impl Network {
     pub fn parameters_of(&self, index: usize) -> impl Iterator<Item = usize> + '_ {
         self.parameters.iter().enumerate().filter(move |(_, p)| p.layer == index).map(|(i, _)| i)
     }
+    /// What the input subtracts and adds, under its names in files: the central crop of the mean image, height x width x RGB; three standard deviations of
+    /// colours, then three principal components as rows.
+    pub fn input_tensors(&self) -> impl Iterator<Item = (&'static str, Vec<usize>)> + use<> {
+        let Shape { h, w, c } = self.input;
+        [("input.mean", vec![h, w, c]), ("input.colour", vec![4, 3])].into_iter()
+    }
     /// Number of trained numbers.
     pub fn parameter_count(&self) -> usize {
         self.parameters.iter().map(Parameter::len).sum()

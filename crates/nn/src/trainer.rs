@@ -12,6 +12,7 @@ use crate::{
     report::Report,
     resident::{Kind, Plans, Resident},
     room::Demand,
+    tensors::Source,
     timing::{
         self, TimingOptions, Timings,
         profile::{self, Mode, Profile, ProfileOptions},
@@ -351,6 +352,14 @@ impl Trainer {
             self.resident.write(slot, External::State, &[StepState::default()])?;
         }
         Ok(file.metadata().to_owned())
+    }
+
+    /// Takes over what another network has learnt: the parameters named, and with `mean` the mean image of its training.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` where there is no such parameter, `ERR_CHECKPOINT` where `source` has none of its shape; nothing has changed then.
+    pub fn adopt(&mut self, source: &dyn Source, names: &[String], mean: bool) -> Result<()> {
+        self.weights().adopt(source, names, mean)
     }
 
     fn weights(&mut self) -> Weights<'_> {

@@ -2,12 +2,13 @@
 //! not right, whatever it is tested on later.
 
 use crate::{
-    checkpoint::{self, Checkpoint},
+    checkpoint,
     lower::External,
     network::Network,
     parameter,
     placement::Placement,
     resident::{Kind, Resident},
+    tensors::Source,
 };
 use alexnode_core::{Result, SlotId};
 use std::{collections::BTreeMap, path::Path};
@@ -31,10 +32,10 @@ impl Weights<'_> {
         Ok((parameter.spec.border_shape.clone(), parameter::to_border(&values, parameter)))
     }
 
-    /// What the input subtracts and adds, under its names in files.
-    fn inputs(&self) -> [(&'static str, External, Vec<usize>); 2] {
-        let crop = self.network.input(0);
-        [("input.mean", External::Mean, vec![crop.h, crop.w, crop.c]), ("input.colour", External::Colour, vec![4, 3])]
+    /// The statistics of the training images, with their names and shapes in files.
+    fn inputs(&self) -> impl Iterator<Item = (&'static str, External, Vec<usize>)> + use<> {
+        let place = |name| if name == "input.mean" { External::Mean } else { External::Colour };
+        self.network.input_tensors().map(move |(name, shape)| (name, place(name), shape))
     }
 
     /// Writes weights, momentum, statistics and `metadata` to `path`; see [`checkpoint`].
@@ -62,7 +63,7 @@ impl Weights<'_> {
     ///
     /// # Errors
     /// `ERR_CHECKPOINT` where `file` belongs to another network; nothing has changed then.
-    pub fn load(&mut self, file: &Checkpoint, kinds: &[Kind]) -> Result<()> {
+    pub fn load(&mut self, file: &dyn Source, kinds: &[Kind]) -> Result<()> {
         let mut loaded = Vec::new();
         for &kind in kinds {
             for (index, parameter) in self.network.parameters().iter().enumerate() {
@@ -75,13 +76,38 @@ impl Weights<'_> {
             inputs.push((what, file.tensor(name, &shape)?));
         }
         for (what, values) in inputs {
-            for slot in self.resident.slots() {
-                self.resident.write(slot, what, &values)?;
+            self.put_input(what, &values)?;
+        }
+        for (kind, index, values) in loaded {
+            self.resident.put(self.network, self.placement, index, kind, &values)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over the parameters named (`conv1.weight`), and with `mean` the mean image, so that training starts from what another network has learnt.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` where the network has no such parameter, `ERR_CHECKPOINT` where `file` has none of its shape; nothing has changed then.
+    pub fn adopt(&mut self, file: &dyn Source, names: &[String], mean: bool) -> Result<()> {
+        let mut loaded = Vec::new();
+        for name in names {
+            let (kind, index) = Kind::find(self.network, name)?;
+            let parameter = &self.network.parameters()[index];
+            let values = file.tensor(name, &parameter.spec.border_shape)?;
+            loaded.push((kind, index, parameter::from_border(&values, parameter)));
+        }
+        if mean {
+            for (name, what, shape) in self.inputs().filter(|(_, what, _)| *what == External::Mean) {
+                self.put_input(what, &file.tensor(name, &shape)?)?;
             }
         }
         for (kind, index, values) in loaded {
             self.resident.put(self.network, self.placement, index, kind, &values)?;
         }
         Ok(())
+    }
+
+    fn put_input(&mut self, what: External, values: &[f32]) -> Result<()> {
+        self.resident.slots().try_for_each(|slot| self.resident.write(slot, what, values))
     }
 }

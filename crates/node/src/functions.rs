@@ -98,12 +98,6 @@ pub fn list_devices(env: Env) -> napi::Result<String> {
     answer(env, || json(&devices::list()))
 }
 
-/// What the head of a checkpoint says, its data unseen: `{ sha256, metadata }`. ERR_CHECKPOINT if it is missing or is none.
-#[napi]
-pub fn read_checkpoint_head(env: Env, path: String) -> napi::Result<String> {
-    answer(env, || json(&checkpoint::read_head(Path::new(&path))?))
-}
-
 /// The metadata of a checkpoint, after the SHA-256 of its data has been checked. ERR_CHECKPOINT if it is missing or damaged.
 #[napi(ts_return_type = "Promise<string>")]
 pub fn read_checkpoint(env: &Env, path: String) -> napi::Result<Object<'_>> {

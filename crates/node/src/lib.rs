@@ -14,6 +14,7 @@
 //! | [`session`] | what runs on a trainer's own thread |
 //! | [`devices`] | device names to a backend: the one place that knows which backends there are |
 //! | [`task`] | native threads, promises that they settle, and their end |
+//! | [`interchange`] | weights from files of any layout, files for other programs |
 //! | [`inspect`] | what the machine offers |
 //! | [`error`] | errors with code and hint, and panics made into such |
 
@@ -23,6 +24,7 @@ pub mod error;
 pub mod functions;
 pub mod images;
 pub mod inspect;
+pub mod interchange;
 pub mod model;
 pub mod owner;
 pub mod pack;

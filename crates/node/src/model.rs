@@ -5,12 +5,12 @@ use crate::{
     devices,
     error::{json, parse, to_js},
     images::{Images, NativeImages},
+    interchange::Weights,
     owner::Owner,
 };
 use alexnode_core::{Error, Result};
 use alexnode_data::{LoaderOptions, Split};
 use alexnode_nn::{
-    checkpoint,
     model::{Model, ModelConfig},
     network::NetworkSpec,
 };
@@ -20,13 +20,12 @@ use napi::{
 };
 use napi_derive::napi;
 use serde::Deserialize;
-use std::path::PathBuf;
 
 /// What a model is made from.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Config {
-    checkpoint: PathBuf,
+    weights: Weights,
     network: NetworkSpec,
     devices: Vec<String>,
     #[serde(default)]
@@ -40,10 +39,10 @@ struct Config {
 
 impl Config {
     fn open(self) -> Result<Model> {
-        let Self { checkpoint, network, devices, threads, batch, precision, notices } = self;
-        let file = checkpoint::read(&checkpoint)?;
+        let Self { weights, network, devices, threads, batch, precision, notices } = self;
+        let file = weights.open()?;
         let request = devices::Request { names: &devices, threads, precision: precision.parse()?, notices };
-        Model::new(ModelConfig { network, batch }, &file, request.open()?)
+        Model::new(ModelConfig { network, batch }, &*file, request.open()?)
     }
 }
 
@@ -65,7 +64,7 @@ pub struct NativeModel {
 
 #[napi]
 impl NativeModel {
-    /// Opens devices, plans a network and reads its weights. `config`: `{ checkpoint, network, devices, threads?, batch, precision?, notices? }`.
+    /// Opens devices, plans a network and reads its weights. `config`: `{ weights: { path, layout? }, network, devices, threads?, batch, precision?, notices? }`.
     #[napi(ts_return_type = "Promise<NativeModel>")]
     pub fn create(env: &Env, config: String) -> napi::Result<Object<'_>> {
         let config: Config = parse("model", &config).map_err(|e| to_js(*env, &e))?;

@@ -1,6 +1,6 @@
 //! What lives on a trainer's own thread: the trainer, and where in the training images it stands.
 
-use crate::{devices, error::json};
+use crate::{devices, error::json, interchange::Weights};
 use alexnode_core::{Batch, BatchSource, Error, ErrorCode, Result};
 use alexnode_data::{Dataset, Loader, LoaderOptions, Split};
 use alexnode_nn::{
@@ -44,6 +44,17 @@ pub struct Evaluation {
     crops: u32,
     #[serde(default)]
     limit: Option<usize>,
+}
+
+/// What to take over from which file.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Adoption {
+    weights: Weights,
+    /// Names of parameters.
+    parameters: Vec<String>,
+    /// Whether the mean image comes along.
+    mean: bool,
 }
 
 /// Where the next minibatch of an open loader stands.
@@ -201,6 +212,15 @@ impl Session {
     /// `ERR_CHECKPOINT`; nothing has changed then.
     pub fn load(&mut self, path: &Path) -> Result<String> {
         self.trainer.load(path)
+    }
+
+    /// Takes over what another network has learnt.
+    ///
+    /// # Errors
+    /// As [`Trainer::adopt`].
+    pub fn adopt(&mut self, adoption: Adoption) -> Result<()> {
+        let Adoption { weights, parameters, mean } = adoption;
+        self.trainer.adopt(&*weights.open()?, &parameters, mean)
     }
 
     /// Shape and elements of a tensor.

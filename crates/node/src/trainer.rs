@@ -4,7 +4,7 @@ use crate::{
     dataset::NativeDataset,
     error::{parse, to_js},
     owner::Owner,
-    session::{Config, Evaluation, Session},
+    session::{Adoption, Config, Evaluation, Session},
 };
 use alexnode_core::Error;
 use alexnode_nn::{
@@ -94,6 +94,13 @@ impl NativeTrainer {
     #[napi(ts_return_type = "Promise<string>")]
     pub fn load<'env>(&self, env: &'env Env, path: String) -> napi::Result<Object<'env>> {
         self.session.ask(env, move |session, _| session.load(&PathBuf::from(path)))
+    }
+
+    /// Takes over parameters, and with `mean` the mean image, of another network: `{ weights: { path, layout? }, parameters, mean }`.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn adopt<'env>(&self, env: &'env Env, adoption: String) -> napi::Result<Object<'env>> {
+        let adoption: Adoption = parse("adopt", &adoption).map_err(|e| to_js(*env, &e))?;
+        self.session.submit(env, move |session, _| session.adopt(adoption), |_, ()| Ok(()))
     }
 
     /// A tensor: `conv1.weight`, `conv1.bias`, `momentum.conv1.weight`, ...

@@ -1,0 +1,273 @@
+//! Safetensors files of any program, and what a network takes from them. Nothing in such a file is executed: it is a JSON header and numbers.
+
+use alexnode_core::{Error, Result};
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+/// Where the tensors of a network come from.
+pub trait Source {
+    /// The elements of the tensor with this name in files of ours (`conv1.weight`, `input.mean`), in the order of files. It must have the shape.
+    ///
+    /// # Errors
+    /// `ERR_CHECKPOINT` where it is missing or another one.
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
+}
+
+/// A safetensors file whose header fits its data: sizes, dtypes and shapes agree, no two tensors overlap, nothing is left over.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    /// Of the header and the eight bytes that tell its length.
+    head: usize,
+    strings: HashMap<String, String>,
+}
+
+impl TensorFile {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// `ERR_CHECKPOINT` where it is missing, or no complete and consistent safetensors file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).map_err(|e| unreadable(path, e))?;
+        let (length, header) = SafeTensors::read_metadata(&bytes).map_err(|e| {
+            Error::checkpoint(format!("{}: is not a complete safetensors file ({e})", path.display()))
+                .hint("the file is damaged or of another format; copy or download it again")
+                .caused_by(e)
+        })?;
+        let strings = header.metadata().clone().unwrap_or_default();
+        Ok(Self { path: path.to_owned(), bytes, head: 8 + length, strings })
+    }
+    /// The strings of the header.
+    pub fn strings(&self) -> &HashMap<String, String> {
+        &self.strings
+    }
+    /// All tensors' bytes.
+    pub fn data(&self) -> &[u8] {
+        &self.bytes[self.head..]
+    }
+    /// Where it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// The elements of tensor `name`, which must have the given shape, as f32; it may be of any dtype for real numbers of 16 to 64 bits.
+    ///
+    /// # Errors
+    /// `ERR_CHECKPOINT` where it is missing or another one.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let wrong = |what: String| {
+            Error::checkpoint(format!("{}: {what}", self.path.display()))
+                .hint("the checkpoint belongs to another network: use the run's own preset and number of classes")
+        };
+        let tensors =
+            SafeTensors::deserialize(&self.bytes).map_err(|e| wrong("cannot be decoded".into()).caused_by(e))?;
+        let tensor = tensors.tensor(name).map_err(|e| wrong(format!("has no tensor {name}")).caused_by(e))?;
+        if tensor.shape() != shape {
+            return Err(wrong(format!(
+                "{name} is {:?} {:?}, the network needs F32 {shape:?}",
+                tensor.dtype(),
+                tensor.shape()
+            )));
+        }
+        let data = tensor.data();
+        Ok(match tensor.dtype() {
+            Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+            Dtype::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+            Dtype::BF16 => data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+            other => return Err(wrong(format!("{name} is {other:?}, weights are F32, F64, F16 or BF16"))),
+        })
+    }
+}
+
+/// What the header of a safetensors file says; its data have not been looked at.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Head {
+    /// Its strings (`__metadata__`).
+    pub strings: BTreeMap<String, String>,
+    /// The shapes of its tensors.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+}
+
+/// Longer headers are refused, as safetensors itself does.
+const MAX_HEAD: u64 = 100_000_000;
+
+/// Reads the header of the safetensors file at `path`, and nothing else.
+///
+/// # Errors
+/// `ERR_CHECKPOINT` where the file is missing or has no such header.
+pub fn read_head(path: &Path) -> Result<Head> {
+    #[derive(Deserialize)]
+    struct Tensor {
+        shape: Vec<usize>,
+    }
+    #[derive(Deserialize)]
+    struct Json {
+        #[serde(rename = "__metadata__", default)]
+        strings: BTreeMap<String, String>,
+        #[serde(flatten)]
+        tensors: BTreeMap<String, Tensor>,
+    }
+    let head = || -> std::io::Result<Option<Json>> {
+        let mut file = File::open(path)?;
+        let mut length = [0; 8];
+        if file.read(&mut length)? < length.len() {
+            return Ok(None);
+        }
+        let length = u64::from_le_bytes(length);
+        if length > MAX_HEAD || length > file.metadata()?.len() {
+            return Ok(None);
+        }
+        let mut head = Vec::new();
+        file.take(length).read_to_end(&mut head)?;
+        Ok(serde_json::from_slice(&head).ok())
+    };
+    let Json { strings, tensors } = head().map_err(|e| unreadable(path, e))?.ok_or_else(|| {
+        Error::checkpoint(format!("{}: is not a safetensors file", path.display()))
+            .hint("weights are read from safetensors files only: pickles (.pt, .pth) can run code and are never opened")
+    })?;
+    Ok(Head { strings, shapes: tensors.into_iter().map(|(name, tensor)| (name, tensor.shape)).collect() })
+}
+
+fn unreadable(path: &Path, e: std::io::Error) -> Error {
+    Error::checkpoint(format!("{}: cannot be read ({e})", path.display()))
+        .hint("check the path; nothing has been started in its place")
+        .caused_by(e)
+}
+
+/// How the files of another program lay out a network.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Layout {
+    /// Names of files of ours (`conv1.weight`), and the names there.
+    pub names: BTreeMap<String, String>,
+    /// What the weights of one tensor (our name) are multiplied by, per input channel: where that program divides each colour by a deviation of its own.
+    #[serde(default)]
+    pub factors: BTreeMap<String, Vec<f32>>,
+    /// The colour that is subtracted from every pixel, 0 to 255.
+    pub mean: [f32; 3],
+}
+
+/// The file of another program.
+#[derive(Debug)]
+pub struct Foreign {
+    file: TensorFile,
+    layout: Layout,
+}
+
+impl Foreign {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// As [`TensorFile::read`].
+    pub fn read(path: &Path, layout: Layout) -> Result<Self> {
+        Ok(Self { file: TensorFile::read(path)?, layout })
+    }
+}
+
+impl Source for Foreign {
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        match name {
+            "input.mean" => return Ok(self.layout.mean.repeat(shape.iter().product::<usize>() / 3)),
+            // Nothing is known of the colours of its images: no noise.
+            "input.colour" => return Ok(vec![0.0; shape.iter().product()]),
+            _ => (),
+        }
+        let missing = || Error::checkpoint(format!("{}: has nothing for {name}", self.file.path().display()));
+        let mut values = self.file.tensor(self.layout.names.get(name).ok_or_else(missing)?, shape)?;
+        if let Some(factors) = self.layout.factors.get(name) {
+            let (&[_, channels, ..], pixels) = (shape, shape.iter().skip(2).product::<usize>()) else {
+                return Err(missing());
+            };
+            if factors.len() != channels {
+                return Err(missing());
+            }
+            for (plane, values) in values.chunks_mut(pixels).enumerate() {
+                values.iter_mut().for_each(|v| *v *= factors[plane % channels]);
+            }
+        }
+        Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    #[test]
+    fn hostile_headers_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        let tensor = |shape: &str, from: u64, to: u64| {
+            format!(r#""a":{{"dtype":"F32","shape":{shape},"data_offsets":[{from},{to}]}}"#)
+        };
+        let second = r#""b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}"#;
+        let headers = [
+            format!("{{{}}}", tensor("[18446744073709551615,4]", 0, 8)),
+            format!("{{{}}}", tensor("[2]", 0, u64::MAX)),
+            format!("{{{}}}", tensor("[2]", 8, 0)),
+            format!("{{{}}}", tensor("[2]", 0, 1 << 40)),
+            format!("{{{},{second}}}", tensor("[2]", 0, 8)),
+            format!("{{{}}}", tensor("[3]", 0, 8)),
+            format!("{{{}}}", tensor("[-2]", 0, 8)),
+            "[".repeat(100_000),
+            "{}".into(),
+        ];
+        for header in headers {
+            fs::write(&path, file(&header, &[0; 8])).unwrap();
+            let error = TensorFile::read(&path).unwrap_err();
+            assert!(error.code().as_str() == "ERR_CHECKPOINT" && error.remedy().is_some(), "{header}: {error}");
+        }
+        let mut endless = file("{}", &[0; 8]);
+        endless[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        for bad in [endless, b"\x80\x02}q\x00.".to_vec(), Vec::new()] {
+            fs::write(&path, bad).unwrap();
+            assert!(read_head(&path).unwrap_err().message().contains("not a safetensors file"));
+            assert!(TensorFile::read(&path).is_err());
+        }
+    }
+
+    #[test]
+    fn other_dtypes_become_f32_and_other_layouts_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        let header = concat!(
+            r#"{"__metadata__":{"format":"pt"},"w":{"dtype":"F16","shape":[2,3,1,1],"data_offsets":[0,12]},"#,
+            r#""b":{"dtype":"BF16","shape":[2],"data_offsets":[12,16]},"i":{"dtype":"I32","shape":[1],"data_offsets":[16,20]}}"#
+        );
+        let mut data: Vec<u8> = (0..6).flat_map(|v| f16::from_f32(v as f32).to_le_bytes()).collect();
+        data.extend([1.5, -2.0].into_iter().flat_map(|v| bf16::from_f32(v).to_le_bytes()));
+        data.extend([0; 4]);
+        fs::write(&path, file(header, &data)).unwrap();
+        let head = read_head(&path).unwrap();
+        assert_eq!((head.strings["format"].as_str(), &head.shapes["w"]), ("pt", &vec![2, 3, 1, 1]));
+        let layout = Layout {
+            names: [("conv1.weight", "w"), ("conv1.bias", "b"), ("fc2.bias", "i")]
+                .map(|(to, from)| (to.to_owned(), from.to_owned()))
+                .into(),
+            factors: [("conv1.weight".to_owned(), vec![1.0, 10.0, 100.0])].into(),
+            mean: [1.0, 2.0, 3.0],
+        };
+        let foreign = Foreign::read(&path, layout).unwrap();
+        assert_eq!(foreign.tensor("conv1.weight", &[2, 3, 1, 1]).unwrap(), [0.0, 10.0, 200.0, 3.0, 40.0, 500.0]);
+        assert_eq!(foreign.tensor("conv1.bias", &[2]).unwrap(), [1.5, -2.0]);
+        assert_eq!(foreign.tensor("input.mean", &[1, 2, 3]).unwrap(), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        for (name, shape) in [("conv1.bias", [3]), ("fc2.bias", [1]), ("fc9.bias", [1])] {
+            assert_eq!(foreign.tensor(name, &shape).unwrap_err().code().as_str(), "ERR_CHECKPOINT");
+        }
+    }
+}
