@@ -18,7 +18,7 @@ export {
   type KernelCompiler,
   type Problem,
 } from './doctor.js';
-export type { EvaluateOptions, Evaluation, Precision, Tensor } from './engine.js';
+export type { EvaluateOptions, Evaluation, Judgement, Precision, Tensor } from './engine.js';
 export { PRECISIONS } from './engine.js';
 export { type Environment, VERSION } from './environment.js';
 export { AlexnodeError, type ErrorCode } from './errors.js';
@@ -28,12 +28,16 @@ export type {
   CheckpointEvent,
   EndEvent,
   EpochEvent,
+  Finding,
+  LayerHealth,
   Metrics,
+  PauseEvent,
   StartEvent,
   Status,
   StepEvent,
   TrainEvent,
   TrainResult,
+  UnitHealth,
   WarningEvent,
 } from './events.js';
 export {
@@ -75,6 +79,7 @@ export { type DeviceInfo, describeNetwork, type LayerInfo, listDevices, type Net
 export type { TrainOptions } from './prepare.js';
 export type { Progress, RatePair, Rates, Recipe, Schedule, ScheduleSpec, ScheduleState } from './recipe.js';
 export { type Rehearsal, type RehearseCall, rehearse } from './rehearse.js';
+export { type Report, type ReportCall, report } from './report/index.js';
 export { type Manifest, Run, type RunConfig, readManifest, type Session } from './run.js';
 export { createSchedule } from './schedule.js';
 export type { TrainerOptions } from './settle.js';

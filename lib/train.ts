@@ -147,6 +147,7 @@ async function goOn(
       code: 'CHECKPOINT_BROKEN',
       message: error.message,
       hint: `It is kept as ${broken}.broken; the run goes on from the checkpoint before it.`,
+      evidence: { path: broken },
     });
   });
   const prepared = await prepareResume(run.manifest.config, options);
@@ -217,6 +218,7 @@ function dataChanged(metadata: CheckpointMetadata, data: Dataset): WarningEvent 
     code: 'DATA_CHANGED',
     message: `the images are not those the run was trained on (then ${metadata.data.train} + ${metadata.data.val}, now ${images} + ${val})`,
     hint: 'The run goes on with the images of now; it is no longer the run that it would have been.',
+    evidence: { before: metadata.data.fingerprint, now: data.info.fingerprint },
   };
 }
 
@@ -237,6 +239,7 @@ async function diskWarnings(folder: string, parameters: number): Promise<Warning
       code: 'DISK_LOW',
       message: `${folder}: the checkpoints of this run take up to ${megabytes(needed)}, ${megabytes(free)} are free`,
       hint: 'Free some space, or choose a folder on another disk with --out.',
+      evidence: { neededBytes: needed, freeBytes: free },
     },
   ];
 }

@@ -7,6 +7,7 @@ import { addDoctor } from './doctor.js';
 import { addEval } from './eval.js';
 import { EXIT, exitCodeOf, printError } from './exit.js';
 import { addPredict } from './predict.js';
+import { addReport } from './report.js';
 import { addSimilar } from './similar.js';
 import { addTrain } from './train.js';
 
@@ -27,6 +28,7 @@ export async function runCommand(argv: string[]): Promise<number> {
   addCompare(program, setCode);
   addPredict(program, setCode);
   addSimilar(program, setCode);
+  addReport(program, setCode);
   addDoctor(program, setCode);
   for (const command of program.commands) command.exitOverride().copyInheritedSettings(program);
   try {

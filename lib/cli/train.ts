@@ -7,14 +7,18 @@ import {
   type PresetName,
   type Recipe,
   rehearse,
+  report,
+  type Status,
   type TrainCall,
+  type Training,
   type TrainOptions,
   train,
 } from '../index.js';
 import { rehearsalText } from './banner.js';
-import { EXIT, printJson } from './exit.js';
+import { EXIT, printError, printJson } from './exit.js';
 import { addCommonFlags, collect, duration, oneOf, rate, whole } from './flags.js';
-import { JsonReporter, TextReporter } from './reporter.js';
+import { shortPath } from './format.js';
+import { JsonReporter, type Reporter, TextReporter } from './reporter.js';
 import { Signals } from './signals.js';
 
 interface Flags {
@@ -71,7 +75,7 @@ export function addTrain(program: Command, setCode: (code: number) => void): voi
 }
 
 async function runTrain(flags: Flags): Promise<number> {
-  const { out, resume, steps, dryRun = false, json = false } = flags;
+  const { out, resume, steps, devices, threads, dryRun = false, json = false } = flags;
   const what = optionsOf(flags);
   if (dryRun) {
     const rehearsal = await rehearse({ ...what, ...given({ out, resume }) });
@@ -84,7 +88,48 @@ async function runTrain(flags: Flags): Promise<number> {
   else if (out !== undefined) call.out = out;
   const reporter = json ? new JsonReporter() : new TextReporter(process.stdout);
   using signals = new Signals();
-  await using training = await train(call);
+  const ended: Ended = { folder: undefined, status: undefined };
+  try {
+    await using training = await train(call);
+    ended.folder = training.run?.folder;
+    await show(training, reporter, signals);
+    ended.status = training.result?.status;
+  } finally {
+    // Once the devices are free again.
+    await writeReport(ended, { devices, threads }, reporter, signals);
+  }
+  return ended.status === 'interrupted' ? EXIT.interrupted : EXIT.ok;
+}
+
+/** A training that is over; without a status it failed. */
+interface Ended {
+  folder: string | undefined;
+  status: Status | undefined;
+}
+
+/** The report of a training. Its failure is told, and is not that of the training. */
+async function writeReport(
+  { folder, status }: Ended,
+  where: Pick<Flags, 'devices' | 'threads'>,
+  reporter: Reporter,
+  signals: Signals,
+): Promise<void> {
+  if (folder === undefined) return;
+  const stop = new AbortController();
+  signals.target = { stop: () => stop.abort(), requestSave: () => undefined };
+  // Who interrupts a training is in a hurry, and what failed may fail again: no images are looked at then.
+  const whole = status === 'completed' || status === 'stopped';
+  try {
+    const options = { ...given(where), ...(whole ? { signal: stop.signal } : { limit: 0 }) };
+    reporter.report(await report({ run: folder, ...options }));
+  } catch (error) {
+    printError(error, false);
+    process.stderr.write(`  The run is complete without its report: alexnode report ${shortPath(folder)}\n`);
+  }
+}
+
+/** Trains to the end, and shows it. */
+async function show(training: Training, reporter: Reporter, signals: Signals): Promise<void> {
   // A second Ctrl-C leaves by process.exit: the terminal must get its modes back then, too.
   const restore = () => reporter.close();
   process.once('exit', restore);
@@ -96,7 +141,6 @@ async function runTrain(flags: Flags): Promise<number> {
     process.off('exit', restore);
     reporter.close();
   }
-  return training.result?.status === 'interrupted' ? EXIT.interrupted : EXIT.ok;
 }
 
 function optionsOf(flags: Flags): TrainOptions {
