@@ -176,6 +176,11 @@ export class Child {
     });
   }
 
+  /** What it has printed so far. */
+  get stdout(): string {
+    return this.#stdout;
+  }
+
   #line(line: string): void {
     this.#stdout += `${line}\n`;
     for (const waiting of this.#waiting.filter(({ matches }) => matches(line))) {

@@ -64,6 +64,7 @@ export {
 } from './gpu-check/index.js';
 export { type ImageInput, isPicture, listPictures, type Pixels } from './images.js';
 export * from './layers.js';
+export { type Live, type LiveOptions, serveLive } from './live/index.js';
 export {
   type FeatureOptions,
   type Guess,

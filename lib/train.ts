@@ -69,6 +69,11 @@ export class Training implements AsyncIterable<TrainEvent>, AsyncDisposable {
     this.trainer.stop();
   }
 
+  /** Wait after the running segment, or (`false`) go on. The result does not depend on it. */
+  pause(paused = true): void {
+    this.trainer.pause(paused);
+  }
+
   /** Save a checkpoint now, go on. */
   requestSave(): void {
     this.trainer.requestSave();
@@ -190,7 +195,8 @@ function defined<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], u
   return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as never;
 }
 
-function describeData(data: Dataset): Manifest['data'] {
+/** @internal */
+export function describeData(data: Dataset): Manifest['data'] {
   const { kind, source, classes, train: images, val, imageSize, split, fingerprint, skipped } = data.info;
   return { kind, source, classes, train: images, val, imageSize, split, fingerprint, skipped };
 }

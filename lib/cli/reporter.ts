@@ -11,6 +11,8 @@ import { reportText } from './report.js';
 export interface Reporter {
   begin(training: Training): void;
   event(event: TrainEvent): void;
+  /** The URL of the live page. */
+  page(url: string): void;
   /** The report that was written at the end. */
   report(report: Report): void;
   /** Gives the terminal back. */
@@ -22,6 +24,9 @@ export class JsonReporter implements Reporter {
   begin(): void {}
   event(event: TrainEvent): void {
     printJson(event);
+  }
+  page(url: string): void {
+    printJson({ type: 'page', url });
   }
   report(report: Report): void {
     printJson({ type: 'report', ...report });
@@ -81,6 +86,10 @@ export class TextReporter implements Reporter {
         this.#print(this.#endText(event.result));
         break;
     }
+  }
+
+  page(url: string): void {
+    this.#print(line('page', url));
   }
 
   report(report: Report): void {

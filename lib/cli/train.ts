@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander';
 
 import {
+  type Live,
   PRESETS,
   type Precision,
   type PresetName,
@@ -9,6 +10,7 @@ import {
   rehearse,
   report,
   type Status,
+  serveLive,
   type TrainCall,
   type Training,
   type TrainOptions,
@@ -41,6 +43,8 @@ interface Flags {
   saveEvery?: number;
   threads?: number;
   onBadImage?: 'error' | 'skip';
+  ui?: boolean;
+  uiPort?: number;
   json?: boolean;
 }
 
@@ -70,12 +74,14 @@ export function addTrain(program: Command, setCode: (code: number) => void): voi
     .option('--steps <n>', 'stop after n steps', whole(1))
     .option('--limit <n>', 'train on the first n images of the seeded order', whole(1))
     .option('--no-augment', 'no random crops, flips and colour noise')
+    .option('--ui', 'serve the report on 127.0.0.1 while it trains, with pause, stop and snapshot')
+    .option('--ui-port <port>', 'its port (default: a free one)', whole(1))
     .option('--save-every <time>', 'a checkpoint every so often inside an epoch, for example 10m', duration)
     .action(async (flags: Flags) => setCode(await runTrain(flags)));
 }
 
 async function runTrain(flags: Flags): Promise<number> {
-  const { out, resume, steps, devices, threads, dryRun = false, json = false } = flags;
+  const { out, resume, steps, ui, uiPort, devices, threads, dryRun = false, json = false } = flags;
   const what = optionsOf(flags);
   if (dryRun) {
     const rehearsal = await rehearse({ ...what, ...given({ out, resume }) });
@@ -89,14 +95,17 @@ async function runTrain(flags: Flags): Promise<number> {
   const reporter = json ? new JsonReporter() : new TextReporter(process.stdout);
   using signals = new Signals();
   const ended: Ended = { folder: undefined, status: undefined };
+  let live: Live | undefined;
   try {
     await using training = await train(call);
     ended.folder = training.run?.folder;
-    await show(training, reporter, signals);
+    if (ui === true || uiPort !== undefined) live = await serveLive(training, given({ port: uiPort }));
+    await show(training, reporter, signals, live);
     ended.status = training.result?.status;
   } finally {
     // Once the devices are free again.
     await writeReport(ended, { devices, threads }, reporter, signals);
+    await live?.close();
   }
   return ended.status === 'interrupted' ? EXIT.interrupted : EXIT.ok;
 }
@@ -129,14 +138,18 @@ async function writeReport(
 }
 
 /** Trains to the end, and shows it. */
-async function show(training: Training, reporter: Reporter, signals: Signals): Promise<void> {
+async function show(training: Training, reporter: Reporter, signals: Signals, live: Live | undefined): Promise<void> {
   // A second Ctrl-C leaves by process.exit: the terminal must get its modes back then, too.
   const restore = () => reporter.close();
   process.once('exit', restore);
   try {
     reporter.begin(training);
+    if (live !== undefined) reporter.page(live.url);
     signals.target = training;
-    for await (const event of training) reporter.event(event);
+    for await (const event of training) {
+      reporter.event(event);
+      live?.event(event);
+    }
   } finally {
     process.off('exit', restore);
     reporter.close();

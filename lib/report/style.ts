@@ -10,7 +10,7 @@ header, main, footer { max-width: 1180px; margin: 0 auto; padding: 0 20px; }
 header { padding-top: 24px; } footer { padding: 32px 20px; color: var(--dim); font-size: 13px; }
 h1 { font-size: 26px; margin: 0 0 4px; overflow-wrap: anywhere; } h2 { font-size: 19px; margin: 40px 0 12px; padding-top: 12px; border-top: 1px solid var(--line); }
 h3 { font-size: 15px; margin: 20px 0 8px; } p { margin: 6px 0 12px; } .dim { color: var(--dim); } .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-bdi { overflow-wrap: anywhere; } nav a { color: var(--s1); margin-right: 14px; text-decoration: none; white-space: nowrap; } nav { margin: 14px 0 0; }
+bdi { overflow-wrap: anywhere; }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 16px 0; } .tile { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 16px; min-width: 130px; }
 .tile b { display: block; font-size: 21px; font-variant-numeric: tabular-nums; } .tile span { color: var(--dim); font-size: 13px; }
 .charts { display: flex; flex-wrap: wrap; gap: 8px 24px; } .charts svg { max-width: 100%; height: auto; }
