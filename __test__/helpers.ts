@@ -272,3 +272,24 @@ export function sharedData(path: string): string | undefined {
   const full = resolve(process.env.ALEXNODE_TEST_DATA ?? join(ROOT, '..', 'shared', 'data'), path);
   return existsSync(full) ? full : undefined;
 }
+
+/**
+ * Debian's Chromium, or the one that CHROMIUM names. Where there is none the test is skipped, loudly; with ALEXNODE_REQUIRE_CHROMIUM it fails.
+ */
+export function chromiumPath(t: { fail(why: string): void; pass(): void; title: string }): string | undefined {
+  const known = [
+    process.env.CHROMIUM ?? '',
+    '/usr/bin/chromium',
+    '/usr/bin/chromium-browser',
+    '/usr/bin/google-chrome',
+  ];
+  const path = known.find((candidate) => candidate !== '' && existsSync(candidate));
+  if (path !== undefined) return path;
+  const why = 'no Chromium (apt-get install chromium, or name one in CHROMIUM)';
+  if (process.env.ALEXNODE_REQUIRE_CHROMIUM !== undefined) t.fail(why);
+  else {
+    process.stderr.write(`SKIPPED, what "${t.title}" does in a browser: ${why}\n`);
+    t.pass();
+  }
+  return undefined;
+}

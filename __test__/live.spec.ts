@@ -2,12 +2,12 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { chromium, type Page } from 'playwright-core';
 
 import { serveLive, type Training, train } from '../lib/index.js';
 import { admitted } from '../lib/live/guard.js';
-import { cli, drain, eventsOf, newest, TINY_CALL, temporary, tensorBytes } from './helpers.js';
+import { chromiumPath, cli, drain, eventsOf, newest, TINY_CALL, temporary, tensorBytes } from './helpers.js';
 
 interface Answer {
   status: number;
@@ -130,32 +130,13 @@ test('pausing changes no bit, a snapshot is saved meanwhile, and stopping ends t
   t.is(again.result?.status, 'interrupted');
 });
 
-/** Debian's Chromium, or that of CHROMIUM. */
-function browser(t: ExecutionContext): string | undefined {
-  const known = [
-    process.env.CHROMIUM ?? '',
-    '/usr/bin/chromium',
-    '/usr/bin/chromium-browser',
-    '/usr/bin/google-chrome',
-  ];
-  const path = known.find((candidate) => candidate !== '' && existsSync(candidate));
-  if (path !== undefined) return path;
-  const why = 'no Chromium (apt-get install chromium, or name one in CHROMIUM)';
-  if (process.env.ALEXNODE_REQUIRE_CHROMIUM !== undefined) t.fail(why);
-  else {
-    process.stderr.write(`SKIPPED: the test of the live page in a browser: ${why}\n`);
-    t.pass();
-  }
-  return undefined;
-}
-
 /** Waits until the page's bar says so. */
 async function status(page: Page, text: RegExp): Promise<void> {
   await page.getByRole('status').filter({ hasText: text }).waitFor();
 }
 
 test('in Chromium it loads, updates, pauses, saves and stops a run', async (t) => {
-  const executablePath = browser(t);
+  const executablePath = chromiumPath(t);
   if (executablePath === undefined) return;
   const folder = temporary();
   const args = ['train', '--json', '--ui', '--out', 'run', '--limit', '1000', '--epochs', '500'];
@@ -216,7 +197,7 @@ test('in Chromium it loads, updates, pauses, saves and stops a run', async (t) =
 });
 
 test('closing the browser changes nothing', async (t) => {
-  const executablePath = browser(t);
+  const executablePath = chromiumPath(t);
   if (executablePath === undefined) return;
   const run = async (look: (training: Training) => Promise<void>): Promise<Buffer> => {
     const out = join(temporary(), 'run');

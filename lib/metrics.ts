@@ -46,10 +46,8 @@ function flatten(row: EpochEvent): Record<string, number | string> {
 
 /** The epochs of a `metrics.csv`. Columns that it lacks are 0 or empty. */
 export function metricsRows(text: string): EpochEvent[] {
-  const rows = parse(text, { columns: true, skip_empty_lines: true, relax_column_count: true }) as Record<
-    string,
-    string
-  >[];
+  const columns = (header: string[]) => header.map((name) => name.replace(/^'(?=[=+\-@\t\r])/, ''));
+  const rows = parse(text, { columns, skip_empty_lines: true, relax_column_count: true }) as Record<string, string>[];
   return rows.map(epochOf);
 }
 
