@@ -18,7 +18,7 @@ const TOO_HIGH = 0.15;
 /** A layer's own ratio: it explodes where its weights are renewed in two steps, and vanishes where others learn and it does not. */
 const EXPLODES = 0.5;
 const VANISHES = 1e-7;
-const VANISHES_BESIDE = 1e-3;
+const VANISHES_BESIDE = 1e-4;
 /** Waiting for images. */
 const WAIT_SHARE = 0.3;
 const WAIT_SECONDS = 1;
@@ -55,11 +55,13 @@ export function diagnoseEpoch(patient: EpochCase): WarningEvent[] {
   const { event, rates, recipe } = patient;
   const { layers, units } = event;
   const moving = layers.filter(({ name }) => rateOf(rates, name).weight > 0);
+  const dead = deadUnits(units, recipe);
   return [
-    deadUnits(units, recipe),
+    dead,
     vanishing(moving),
     exploding(moving, rates),
-    rateTooLow(moving, recipe, rates),
+    // Dead units stop the weights, too, whatever the rate.
+    dead === undefined ? rateTooLow(moving, recipe, rates) : undefined,
     rateTooHigh(moving, recipe, rates),
     inputBound(event.waitShare, patient.seconds, patient.data),
     overfitting(patient),
@@ -98,9 +100,7 @@ function vanishing(layers: LayerHealth[]): WarningEvent | undefined {
   const most = Math.max(0, ...layers.map(learning));
   // Where all stand still the rate is to blame, not a layer.
   if (most < TOO_LOW) return undefined;
-  const still = layers.filter(
-    (layer) => learning(layer) < Math.max(VANISHES, VANISHES_BESIDE * VANISHES_BESIDE * most),
-  );
+  const still = layers.filter((layer) => learning(layer) < Math.max(VANISHES, VANISHES_BESIDE * most));
   if (still.length === 0) return undefined;
   return warning(
     'UPDATES_VANISH',

@@ -8,21 +8,21 @@ import type { RatePair, Rates } from './recipe.js';
 export const LOOKED_AT = 256;
 
 /**
- * The layers that have weights, and the ReLU layers. Under a steady rate the weight decay alone makes an update of
- * `rate * decay / (1 - momentum) * weight`; what is left of the update without it is the gradient's.
+ * The layers that have weights, and the ReLU layers, after `steps` steps. Under a steady rate the weight decay alone makes an update of
+ * `rate * decay * (1 - momentum ** steps) / (1 - momentum) * weight`; what is left of the update without it is the gradient's.
  */
 export function healthOf(
   { parameters, relus }: Statistics,
   network: NetworkSpec,
-  momentum: number,
-  rates: Rates,
+  { momentum, steps, rates }: { momentum: number; steps: number; rates: Rates },
 ): { layers: LayerHealth[]; units: UnitHealth[] } {
   const layers = network.layers.flatMap((layer): LayerHealth[] => {
     const found = parameters.find(({ name }) => name === `${layer.name}.weight`);
     if (found === undefined) return [];
     const { weight, update, product } = found;
     const decay = 'weightDecay' in layer ? (layer.weightDecay ?? 0) : 0;
-    const share = (rateOf(rates, layer.name).weight * decay) / Math.max(1 - momentum, 1e-6);
+    const kept = momentum < 1 ? (1 - momentum ** steps) / (1 - momentum) : steps;
+    const share = rateOf(rates, layer.name).weight * decay * kept;
     const square = update * update + 2 * share * product + share * share * weight * weight;
     return [{ name: layer.name, weight, update, gradient: Math.sqrt(Math.max(0, square)) }];
   });

@@ -297,7 +297,8 @@ export class Trainer implements AsyncDisposable {
     const split = this.data.info.val > 0 ? 'val' : 'train';
     const statistics = await this.#engine.statistics({ split, limit: LOOKED_AT });
     const { network, recipe } = this.config;
-    return healthOf(statistics, network, recipe.momentum, this.#ratesOfLastBatch());
+    const { momentum } = recipe;
+    return healthOf(statistics, network, { momentum, steps: this.cursor.step, rates: this.#ratesOfLastBatch() });
   }
 
   #ratesOfLastBatch(): Rates {

@@ -205,6 +205,7 @@ async function curves({ history, manifest }: View): Promise<Html> {
     {
       title: 'training images/s',
       last,
+      format: ',d',
       series: [line('images/s', ({ imagesPerSecond }) => imagesPerSecond || undefined)],
     },
   ];
