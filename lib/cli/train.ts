@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander';
 
 import {
+  AlexnodeError,
   type Live,
   PRESETS,
   type Precision,
@@ -128,13 +129,19 @@ async function writeReport(
   signals.target = { stop: () => stop.abort(), requestSave: () => undefined };
   // Who interrupts a training is in a hurry, and what failed may fail again: no images are looked at then.
   const whole = status === 'completed' || status === 'stopped';
+  const options = { run: folder, ...given(where) };
   try {
-    const options = { ...given(where), ...(whole ? { signal: stop.signal } : { limit: 0 }) };
-    reporter.report(await report({ run: folder, ...options }));
+    const written = whole ? await report({ ...options, signal: stop.signal }).catch(unlessAborted) : undefined;
+    reporter.report(written ?? (await report({ ...options, limit: 0 })));
   } catch (error) {
     printError(error, false);
     process.stderr.write(`  The run is complete without its report: alexnode report ${shortPath(folder)}\n`);
   }
+}
+
+/** A report that was interrupted is written without images. */
+function unlessAborted(error: unknown): undefined {
+  if (!(error instanceof AlexnodeError) || error.code !== 'ERR_ABORTED') throw error;
 }
 
 /** Trains to the end, and shows it. */
