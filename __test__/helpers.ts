@@ -238,12 +238,17 @@ export async function inProcess(
   }
 }
 
-/** The events that `--json` printed. */
+/** The events of a training that `--json` printed; the URL of its page and its report, which the command adds, are none. */
 export function eventsOf(stdout: string): TrainEvent[] {
+  return linesOf(stdout).filter(({ type }) => type !== 'page' && type !== 'report') as unknown as TrainEvent[];
+}
+
+/** All lines that `--json` printed. */
+export function linesOf(stdout: string): { type: string; [key: string]: unknown }[] {
   return stdout
     .split('\n')
     .filter(Boolean)
-    .map((line) => JSON.parse(line) as TrainEvent);
+    .map((line) => JSON.parse(line));
 }
 
 /** The bytes of a PNG of one colour with a mark in it; another `mark` is another picture. */

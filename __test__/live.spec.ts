@@ -7,7 +7,7 @@ import { chromium, type Page } from 'playwright-core';
 
 import { serveLive, type Training, train } from '../lib/index.js';
 import { admitted } from '../lib/live/guard.js';
-import { chromiumPath, cli, drain, eventsOf, newest, TINY_CALL, temporary, tensorBytes } from './helpers.js';
+import { chromiumPath, cli, drain, linesOf, newest, TINY_CALL, temporary, tensorBytes } from './helpers.js';
 
 interface Answer {
   status: number;
@@ -142,9 +142,7 @@ test('in Chromium it loads, updates, pauses, saves and stops a run', async (t) =
   const args = ['train', '--json', '--ui', '--out', 'run', '--limit', '1000', '--epochs', '500'];
   const training = cli(args, folder);
   await training.line((line) => line.includes('"page"'));
-  const { url } = eventsOf(training.stdout).find((event) => (event as { type: string }).type === 'page') as unknown as {
-    url: string;
-  };
+  const url = String(linesOf(training.stdout).find(({ type }) => type === 'page')?.url);
   t.regex(url, /^http:\/\/127\.0\.0\.1:\d+\/[\w-]{32}\/$/);
   const chrome = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
   try {

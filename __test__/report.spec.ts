@@ -5,8 +5,17 @@ import { parse } from 'csv-parse/sync';
 import { decode } from 'fast-png';
 import { chromium } from 'playwright-core';
 
+import { imagesOf } from '../lib/data.js';
 import type { Judgement } from '../lib/engine.js';
-import { type EpochEvent, evaluate, type NetworkSpec, report, type StepEvent, train } from '../lib/index.js';
+import {
+  type EpochEvent,
+  evaluate,
+  type NetworkSpec,
+  openDataset,
+  report,
+  type StepEvent,
+  train,
+} from '../lib/index.js';
 import { readHistory } from '../lib/report/history.js';
 import { mistakes, spread, summarise } from '../lib/report/judged.js';
 import { chromiumPath, cli, drain, picture, TINY, TINY_CALL, temporary, tinyNetwork } from './helpers.js';
@@ -144,6 +153,28 @@ test('the report of a run has what the run has, in one file that loads nothing',
   t.regex((await report({ run: out })).missing.join(), /checkpoint/);
   t.regex(readFileSync(written.path, 'utf8'), /Missing here/);
   await t.throwsAsync(report({ run: temporary() }), { code: 'ERR_CHECKPOINT' });
+});
+
+test('images of a data set come by their ids, at the size that is asked for', async (t) => {
+  const folder = join(temporary(), 'three');
+  for (const [mark, name] of ['train/a', 'train/b', 'val/a', 'val/b'].entries()) {
+    mkdirSync(join(folder, name), { recursive: true });
+    writeFileSync(join(folder, name, '0.png'), picture(20, mark));
+  }
+  await using data = await openDataset({ source: folder, imageSize: 16 });
+  const images = await imagesOf(data, 'val', Uint32Array.of(1, 0, 1), 8);
+  t.deepEqual(
+    images.map((image) => image.length),
+    [192, 192, 192],
+  );
+  // What `picture` paints with these marks, far from the mark itself.
+  t.deepEqual(
+    images.map((image) => image.at(-1)),
+    [150, 130, 150],
+  );
+  t.is((await imagesOf(data, 'train', Uint32Array.of(0), 16))[0]?.length, 768);
+  t.deepEqual(await imagesOf(data, 'val', new Uint32Array(), 8), []);
+  await t.throwsAsync(imagesOf(data, 'val', Uint32Array.of(2), 8), { code: 'ERR_USAGE', message: /no usable image 2/ });
 });
 
 /** A data set whose classes and files have hostile names. */

@@ -43,7 +43,7 @@ interface Point {
   series: string;
 }
 
-const SIZE = { width: 300, height: 200 };
+const SIZE = { width: 275, height: 190 };
 
 /** The charts side by side in one SVG, with one legend where all of them have the same series. */
 export async function chartsSvg(charts: readonly Chart[], palette: Palette = PAPER): Promise<string> {

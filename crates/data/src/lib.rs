@@ -12,7 +12,7 @@
 //! | `decode`, `prepare` | bytes of a file to an upright square of RGB |
 //! | `scan`, `cache` | one look at every file, remembered |
 //! | [`statistics`] | mean image and colour components |
-//! | [`dataset`], [`loader`] | what comes of it |
+//! | [`dataset`], `members`, [`loader`] | what comes of it |
 //! | [`images`] | pictures that are given one by one |
 
 mod cache;
@@ -24,6 +24,7 @@ pub mod generated;
 pub mod images;
 mod layout;
 pub mod loader;
+mod members;
 pub mod options;
 mod parallel;
 mod prepare;
