@@ -176,6 +176,11 @@ export class Child {
     });
   }
 
+  /** What it has printed so far. */
+  get stdout(): string {
+    return this.#stdout;
+  }
+
   #line(line: string): void {
     this.#stdout += `${line}\n`;
     for (const waiting of this.#waiting.filter(({ matches }) => matches(line))) {
@@ -233,12 +238,17 @@ export async function inProcess(
   }
 }
 
-/** The events that `--json` printed. */
+/** The events of a training that `--json` printed; the URL of its page and its report, which the command adds, are none. */
 export function eventsOf(stdout: string): TrainEvent[] {
+  return linesOf(stdout).filter(({ type }) => type !== 'page' && type !== 'report') as unknown as TrainEvent[];
+}
+
+/** All lines that `--json` printed. */
+export function linesOf(stdout: string): { type: string; [key: string]: unknown }[] {
   return stdout
     .split('\n')
     .filter(Boolean)
-    .map((line) => JSON.parse(line) as TrainEvent);
+    .map((line) => JSON.parse(line));
 }
 
 /** The bytes of a PNG of one colour with a mark in it; another `mark` is another picture. */
@@ -266,4 +276,25 @@ export function photos(folder: string, counts: Record<string, number>): string {
 export function sharedData(path: string): string | undefined {
   const full = resolve(process.env.ALEXNODE_TEST_DATA ?? join(ROOT, '..', 'shared', 'data'), path);
   return existsSync(full) ? full : undefined;
+}
+
+/**
+ * Debian's Chromium, or the one that CHROMIUM names. Where there is none the test is skipped, loudly; with ALEXNODE_REQUIRE_CHROMIUM it fails.
+ */
+export function chromiumPath(t: { fail(why: string): void; pass(): void; title: string }): string | undefined {
+  const known = [
+    process.env.CHROMIUM ?? '',
+    '/usr/bin/chromium',
+    '/usr/bin/chromium-browser',
+    '/usr/bin/google-chrome',
+  ];
+  const path = known.find((candidate) => candidate !== '' && existsSync(candidate));
+  if (path !== undefined) return path;
+  const why = 'no Chromium (apt-get install chromium, or name one in CHROMIUM)';
+  if (process.env.ALEXNODE_REQUIRE_CHROMIUM !== undefined) t.fail(why);
+  else {
+    process.stderr.write(`SKIPPED, what "${t.title}" does in a browser: ${why}\n`);
+    t.pass();
+  }
+  return undefined;
 }

@@ -1,15 +1,19 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { decode } from 'fast-png';
 
-import { writeCurve, writeFilters } from '../lib/pictures.js';
+import { type FilterTensor, filtersPng, writeCurve } from '../lib/pictures.js';
 
 function folder(t: { teardown: (fn: () => void) => void }): string {
   const path = mkdtempSync(join(tmpdir(), 'alexnode-'));
   t.teardown(() => rmSync(path, { recursive: true }));
   return path;
+}
+
+function writeFilters(path: string, tensor: FilterTensor, options?: { towers: 2 }): void {
+  writeFileSync(path, filtersPng(tensor, options));
 }
 
 /** 96 filters of 3 x 11 x 11: every weight 0, except one of -1 and one of +1. */
@@ -22,7 +26,7 @@ function filters(): { shape: number[]; data: Float32Array } {
 
 test('filters: one scale for all, enlarged without smoothing, a block per tower', async (t) => {
   const path = join(folder(t), 'filters.png');
-  await writeFilters(path, filters(), { towers: 2 });
+  writeFilters(path, filters(), { towers: 2 });
   const { width, height, channels, data } = decode(readFileSync(path));
   // 16 filters of 44 pixels in a row, three rows in a block, as in the paper's Figure 3.
   t.deepEqual([width, height, channels], [16 * 48 + 4, 2 * (3 * 48) + 16 + 4, 3]);
@@ -38,13 +42,13 @@ test('filters: one scale for all, enlarged without smoothing, a block per tower'
 
 test('filters: any number of channels, a single filter, weights that are all equal or not finite', async (t) => {
   const path = join(folder(t), 'filters.png');
-  await writeFilters(path, { shape: [7, 1, 3, 3], data: new Float32Array(63).map((_, i) => i) });
+  writeFilters(path, { shape: [7, 1, 3, 3], data: new Float32Array(63).map((_, i) => i) });
   const grey = decode(readFileSync(path));
   t.deepEqual(Array.from(grey.data.slice((4 * grey.width + 4) * 3, (4 * grey.width + 4) * 3 + 3)), [0, 0, 0]);
-  await writeFilters(path, { shape: [1, 3, 5, 5], data: new Float32Array(75) });
+  writeFilters(path, { shape: [1, 3, 5, 5], data: new Float32Array(75) });
   const flat = decode(readFileSync(path));
   t.deepEqual(Array.from(flat.data.slice((4 * flat.width + 4) * 3, (4 * flat.width + 4) * 3 + 3)), [128, 128, 128]);
-  await t.notThrowsAsync(writeFilters(path, { shape: [1, 3, 1, 1], data: Float32Array.of(Number.NaN, 1, 2) }));
+  t.notThrows(() => writeFilters(path, { shape: [1, 3, 1, 1], data: Float32Array.of(Number.NaN, 1, 2) }));
 });
 
 test('curve: two diagrams with a line for training and one for validation', async (t) => {

@@ -23,6 +23,9 @@ function epoch(number: number): EpochEvent {
     train: { loss: 2, top1Error: 0.5, top5Error: 0.25 },
     val: number % 2 === 0 ? { loss: 1, top1Error: 0.125, top5Error: 0 } : null,
     best: false,
+    layers: number % 2 === 0 ? [{ name: '=conv, "1"', weight: 0.5, update: 1.5e-7, gradient: 0.25 }] : [],
+    units: number % 2 === 0 ? [{ name: 'relu.1', units: 8, dead: 3, active: 0.125 }] : [],
+    warnings: number === 2 ? ['DEAD_UNITS', 'INPUT_BOUND'] : [],
   };
 }
 

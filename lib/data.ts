@@ -136,6 +136,18 @@ export function namesOf(data: Dataset, split: 'train' | 'val', ids: Uint32Array)
   return JSON.parse(native(() => data[INNER].names(split, ids))) as string[];
 }
 
+/** @internal Images of a split, brought to `size` pixels: `size * size * 3` bytes each (red, green, blue), in the order of `ids`. */
+export async function imagesOf(
+  data: Dataset,
+  split: 'train' | 'val',
+  ids: Uint32Array,
+  size: number,
+): Promise<Uint8Array[]> {
+  const all = await nativeAsync(() => data[INNER].images(split, ids, size));
+  const bytes = size * size * 3;
+  return Array.from(ids, (_, index) => all.subarray(index * bytes, (index + 1) * bytes));
+}
+
 /** @internal The classes of a checkpoint must be those of the data, in the same order: a row of the last layer belongs to each. */
 export function checkClasses(path: string, saved: readonly string[], present: readonly string[]): void {
   const missing = saved.filter((name) => !present.includes(name));

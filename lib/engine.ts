@@ -64,6 +64,30 @@ export interface Evaluation extends Metrics {
   seconds: number;
 }
 
+/** An evaluation, image by image. */
+export interface Judgement extends Evaluation {
+  /** Most probable classes that are told of an image: 5, or all where there are fewer. */
+  top: number;
+  /** Ids in the split. */
+  ids: Uint32Array;
+  /** Their classes, and the probabilities of those. */
+  labels: Int32Array;
+  own: Float32Array;
+  /** `top` classes for each image, the most probable first, and their probabilities. */
+  classes: Int32Array;
+  probabilities: Float32Array;
+}
+
+/** How a network is doing inside. */
+export interface Statistics {
+  /** Parameter tensors: root mean squares of elements and last updates, and the mean product of the two. */
+  parameters: { name: string; weight: number; update: number; product: number }[];
+  /** ReLU layers: units, those of them that are 0 everywhere on every image, share of outputs above 0. */
+  relus: { layer: string; units: number; dead: number; active: number }[];
+  /** Images that the units were looked at with. */
+  images: number;
+}
+
 /** A tensor by value: weights of convolutions are [out][in / groups][height][width]. */
 export interface Tensor {
   shape: number[];
@@ -99,6 +123,19 @@ export class Engine {
     return { samples, loss, top1Error, top5Error, seconds };
   }
 
+  /** The same, image by image. */
+  async judge(options: EvaluateOptions): Promise<Judgement> {
+    const request = { split: options.split ?? 'val', crops: options.crops ?? 1, limit: options.limit };
+    const { report, ...images } = await nativeAsync(() => this.#inner.judge(JSON.stringify(request)));
+    const { samples, loss, top1Error, top5Error, seconds } = JSON.parse(report) as Evaluation;
+    return { samples, loss, top1Error, top5Error, seconds, ...images };
+  }
+
+  /** Looks at weights and updates, and with `limit` images of a split at the units. */
+  async statistics(options: { split: 'val' | 'train'; limit: number }): Promise<Statistics> {
+    return JSON.parse(await nativeAsync(() => this.#inner.statistics(JSON.stringify(options)))) as Statistics;
+  }
+
   async timings(options: TimingOptions): Promise<Timings> {
     return JSON.parse(await nativeAsync(() => this.#inner.timings(JSON.stringify(options)))) as Timings;
   }
@@ -129,7 +166,7 @@ export class Engine {
     return nativeAsync(() => this.#inner.tensor(name));
   }
 
-  /** The running call ends after its step: `run` with a report, `evaluate`, `timings` and `profile` with ERR_ABORTED. */
+  /** The running call ends after its step: `run` with a report, `evaluate`, `judge`, `statistics`, `timings` and `profile` with ERR_ABORTED. */
   cancel(): void {
     this.#inner.cancel();
   }

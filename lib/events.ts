@@ -30,11 +30,23 @@ export interface TrainResult {
   error?: { code: string; message: string; hint?: string };
 }
 
+/** What the training was found to suffer from. */
+export type Finding =
+  | 'LOSS_AT_CHANCE'
+  | 'DEAD_UNITS'
+  | 'UPDATES_VANISH'
+  | 'UPDATES_EXPLODE'
+  | 'LR_TOO_LOW'
+  | 'LR_TOO_HIGH'
+  | 'INPUT_BOUND'
+  | 'OVERFITTING'
+  | 'LABEL_SUSPECT';
+
 /** Something to know about that does not stop the run. */
 export interface WarningEvent {
   type: 'warning';
   code:
-    | 'LOSS_AT_CHANCE'
+    | Finding
     | 'CHECKPOINT_BROKEN'
     | 'DATA_CHANGED'
     | 'IMAGES_SKIPPED'
@@ -44,8 +56,33 @@ export interface WarningEvent {
     | 'CLASSES_DIFFER'
     | 'PREPROCESSING_DIFFERS'
     | 'FROZEN_FRESH';
+  /** What was found, in words. */
   message: string;
+  /** The remedy. */
   hint: string;
+  /** The numbers and names behind it. */
+  evidence: Record<string, string | number | string[]>;
+}
+
+/** How the weights of a layer move. All are root mean squares over its weights. */
+export interface LayerHealth {
+  name: string;
+  /** Of the weights. */
+  weight: number;
+  /** Of the last update. */
+  update: number;
+  /** Of the part of it that is not weight decay. */
+  gradient: number;
+}
+
+/** What a ReLU layer makes of some images. A unit is a map of a convolution or an output of a linear layer. */
+export interface UnitHealth {
+  name: string;
+  units: number;
+  /** Units that are 0 everywhere on every image. */
+  dead: number;
+  /** Share of outputs above 0. */
+  active: number;
 }
 
 /** A field of the run's configuration which a resume changed. */
@@ -117,6 +154,18 @@ export interface EpochEvent {
   val: Metrics | null;
   /** Lowest validation top-1 error so far. */
   best: boolean;
+  /** Layers with weights; empty where this epoch was not validated. */
+  layers: LayerHealth[];
+  /** ReLU layers; empty where this epoch was not validated. */
+  units: UnitHealth[];
+  /** Codes of the warnings since the epoch before. */
+  warnings: string[];
+}
+
+/** The training waits, or goes on. */
+export interface PauseEvent {
+  type: 'pause';
+  paused: boolean;
 }
 
 /** A checkpoint is on the disk. */
@@ -139,7 +188,7 @@ export interface EndEvent {
 }
 
 /** Everything a training tells. */
-export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent | WarningEvent | EndEvent;
+export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent | WarningEvent | PauseEvent | EndEvent;
 
 /** Loss and errors summed over images, so that means over unequal parts add up right. Plain JSON. */
 export interface Totals {

@@ -46,6 +46,7 @@ export class Guard {
     return {
       type: 'warning',
       code: 'LOSS_AT_CHANCE',
+      evidence: { steps: step, loss: mean, chance: this.#chance, lr: this.#recipe.lr },
       message:
         `after ${step} steps the loss is ${mean.toFixed(4)}, and guessing gives ln(classes) = ${this.#chance.toFixed(4)}: ` +
         'the network has not begun to learn',
@@ -81,6 +82,7 @@ export function dataWarnings(info: DatasetInfo): WarningEvent[] {
       type: 'warning',
       code: 'IMAGES_SKIPPED',
       message: `${length} ${left} left out, the first: ${first.path} (${first.reason})`,
+      evidence: { images: length, first: first.path },
       hint: 'The files are untouched; run.json lists all of them (data.skipped). --on-bad-image error stops at the first.',
     });
   }
@@ -90,6 +92,7 @@ export function dataWarnings(info: DatasetInfo): WarningEvent[] {
       type: 'warning',
       code: 'CLASS_WITHOUT_VAL',
       message: `without validation images: ${blind.slice(0, 5).join(', ')}${blind.length > 5 ? `, ... (${blind.length} classes)` : ''}`,
+      evidence: { classes: blind },
       hint: 'The validation error says nothing about these classes: add images to them, or give the data a val folder.',
     });
   }

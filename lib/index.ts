@@ -56,7 +56,7 @@ export {
   type KernelCompiler,
   type Problem,
 } from './doctor.js';
-export type { EvaluateOptions, Evaluation, Precision, Tensor } from './engine.js';
+export type { EvaluateOptions, Evaluation, Judgement, Precision, Tensor } from './engine.js';
 export { PRECISIONS } from './engine.js';
 export { type Environment, VERSION } from './environment.js';
 export { AlexnodeError, type ErrorCode } from './errors.js';
@@ -66,12 +66,16 @@ export type {
   CheckpointEvent,
   EndEvent,
   EpochEvent,
+  Finding,
+  LayerHealth,
   Metrics,
+  PauseEvent,
   StartEvent,
   Status,
   StepEvent,
   TrainEvent,
   TrainResult,
+  UnitHealth,
   WarningEvent,
 } from './events.js';
 export { type ExportCall, type ExportOnnxCall, exportOnnx, exportSafetensors, type OnnxFile } from './export.js';
@@ -100,6 +104,7 @@ export {
 export { type ImageInput, isPicture, listPictures, type Pixels } from './images.js';
 export type { InitLayer, InitReport } from './init.js';
 export * from './layers.js';
+export { type Live, type LiveOptions, serveLive } from './live/index.js';
 export {
   type FeatureOptions,
   type Guess,
@@ -124,6 +129,7 @@ export {
 export type { TrainOptions } from './prepare.js';
 export type { Progress, RatePair, Rates, Recipe, Schedule, ScheduleSpec, ScheduleState } from './recipe.js';
 export { type Rehearsal, type RehearseCall, rehearse } from './rehearse.js';
+export { type Report, type ReportCall, report } from './report/index.js';
 export { type Manifest, Run, type RunConfig, readManifest, type Session } from './run.js';
 export {
   LEAVE_OUT,

@@ -1,7 +1,7 @@
 /** Pictures of a run: the filters of the first layer as a PNG, the learning curve as an SVG. */
 import { encode } from 'fast-png';
-import type { Spec } from 'vega';
 
+import { chartsSvg, type Series } from './charts.js';
 import { writeAtomic } from './files.js';
 
 /** The weights of a convolution, as `tensor('conv1.weight')` gives them: output, input, row, column. */
@@ -29,12 +29,8 @@ const ASPECT = 5;
  * number the mean is shown in grey. One scale for all: the smallest weight is black, the largest one white. With `towers: 2` the two halves
  * are two blocks, one above the other, as in the paper's Figure 3.
  */
-export async function writeFilters(
-  path: string,
-  tensor: FilterTensor,
-  options: { towers?: 1 | 2 } = {},
-): Promise<void> {
-  await writeAtomic(path, encode(filterImage(tensor, options.towers ?? 1)));
+export function filtersPng(tensor: FilterTensor, options: { towers?: 1 | 2 } = {}): Uint8Array {
+  return encode(filterImage(tensor, options.towers ?? 1));
 }
 
 /** An RGB image of bytes. */
@@ -109,90 +105,13 @@ function gridColumns(count: number): number {
 
 /** Draws loss and top-1 error over the epochs, of training and of validation. Overwrites `path`. */
 export async function writeCurve(path: string, rows: readonly CurveRow[]): Promise<void> {
-  // Loaded when there is something to draw: it is large.
-  const { parse, View } = await import('vega');
-  const view = new View(parse(curveSpec(rows)), { renderer: 'none' });
-  try {
-    await writeAtomic(path, `${await view.toSVG()}\n`);
-  } finally {
-    view.finalize();
-  }
-}
-
-type Mark = NonNullable<Spec['marks']>[number];
-
-/** A line's point. */
-interface Point {
-  epoch: number;
-  series: 'training' | 'validation';
-  value: number;
-}
-
-function curveSpec(rows: readonly CurveRow[]): Spec {
-  const loss = points(rows, (metrics) => metrics.loss);
-  const error = points(rows, (metrics) => metrics.top1Error);
-  const last = Math.max(2, ...rows.map((row) => row.epoch));
-  return {
-    background: 'white',
-    padding: 8,
-    layout: { columns: 2, padding: 24, align: 'all' },
-    data: [
-      { name: 'loss', values: loss },
-      { name: 'error', values: error },
-    ],
-    scales: [{ name: 'colour', type: 'ordinal', domain: ['training', 'validation'], range: ['#4c78a8', '#e4572e'] }],
-    legends: [{ stroke: 'colour', symbolType: 'stroke', orient: 'top', direction: 'horizontal' }],
-    marks: [panel('loss', loss, last, 'loss (nats)', '~g'), panel('error', error, last, 'top-1 error', '%')],
-  };
-}
-
-function points(rows: readonly CurveRow[], pick: (metrics: { loss: number; top1Error: number }) => number): Point[] {
-  return rows.flatMap(({ epoch, train, val }) => {
-    const list: Point[] = [];
-    if (train && Number.isFinite(pick(train))) list.push({ epoch, series: 'training', value: pick(train) });
-    if (val && Number.isFinite(pick(val))) list.push({ epoch, series: 'validation', value: pick(val) });
-    return list;
-  });
-}
-
-/** One diagram: a line with points per series. */
-function panel(data: string, values: Point[], last: number, title: string, format: string): Mark {
-  const high = Math.max(...values.map((point) => point.value), Number.MIN_VALUE);
-  const position = { x: { scale: 'x', field: 'epoch' }, y: { scale: 'y', field: 'value' } };
-  const colour = { scale: 'colour', field: 'series' };
-  return {
-    type: 'group',
-    encode: { enter: { width: { value: 360 }, height: { value: 240 } } },
-    // The axes measure their grids by these.
-    signals: [
-      { name: 'width', value: 360 },
-      { name: 'height', value: 240 },
-    ],
-    scales: [
-      { name: 'x', type: 'linear', domain: [1, last], range: 'width', zero: false },
-      { name: 'y', type: 'linear', domain: [0, values.length > 0 ? high : 1], range: 'height', nice: 6 },
-    ],
-    axes: [
-      { scale: 'x', orient: 'bottom', title: 'epoch', format: 'd', tickMinStep: 1, tickCount: 8 },
-      { scale: 'y', orient: 'left', title, format, grid: true, tickCount: 6 },
-    ],
-    marks: [
-      {
-        type: 'group',
-        from: { facet: { name: `${data}Series`, data, groupby: 'series' } },
-        marks: [
-          {
-            type: 'line',
-            from: { data: `${data}Series` },
-            encode: { enter: { ...position, stroke: colour, strokeWidth: { value: 2 } } },
-          },
-          {
-            type: 'symbol',
-            from: { data: `${data}Series` },
-            encode: { enter: { ...position, fill: colour, size: { value: 16 } } },
-          },
-        ],
-      },
-    ],
-  };
+  const series = (pick: (metrics: { loss: number; top1Error: number }) => number): Series[] => [
+    { name: 'training', points: rows.map(({ epoch, train }) => [epoch, train && pick(train)]) },
+    { name: 'validation', points: rows.map(({ epoch, val }) => [epoch, val && pick(val)]) },
+  ];
+  const charts = [
+    { title: 'loss (nats)', series: series(({ loss }) => loss) },
+    { title: 'top-1 error', format: '%', series: series(({ top1Error }) => top1Error) },
+  ];
+  await writeAtomic(path, `${await chartsSvg(charts)}\n`);
 }

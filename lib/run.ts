@@ -12,6 +12,7 @@ import { makeFolder, readIfThere, TEMPORARY, writeAtomic } from './files.js';
 import type { InitReport } from './init.js';
 import type { NetworkSpec } from './layers.js';
 import { type Lock, takeLock } from './lock.js';
+import { metricsRows, metricsText } from './metrics.js';
 import type { Recipe } from './recipe.js';
 import { EventFile } from './tensorboard.js';
 
@@ -59,54 +60,8 @@ export interface Manifest {
   result: TrainResult | null;
 }
 
-/** The columns of `metrics.csv`, and where an epoch's event has them. */
-const COLUMNS: readonly (readonly [string, (row: EpochEvent) => number | undefined])[] = [
-  ['epoch', (row) => row.epoch],
-  ['steps', (row) => row.steps],
-  ['seconds', (row) => row.seconds],
-  ['imagesPerSecond', (row) => row.imagesPerSecond],
-  ['waitShare', (row) => row.waitShare],
-  ['lr', (row) => row.lr],
-  ['biasLr', (row) => row.biasLr],
-  ['train.loss', (row) => row.train?.loss],
-  ['train.top1Error', (row) => row.train?.top1Error],
-  ['train.top5Error', (row) => row.train?.top5Error],
-  ['val.loss', (row) => row.val?.loss],
-  ['val.top1Error', (row) => row.val?.top1Error],
-  ['val.top5Error', (row) => row.val?.top5Error],
-];
-
 /** How often step events are logged; the caller gets all of them. A run of days would otherwise fill the disk with them. */
 const STEP_LOG_MS = 5_000;
-
-const HEADER = COLUMNS.map(([name]) => name).join(',');
-
-function csvLine(row: EpochEvent): string {
-  return COLUMNS.map(([, value]) => value(row) ?? '').join(',');
-}
-
-function csvRow(line: string): EpochEvent {
-  const cells = line.split(',').map((cell) => (cell === '' ? undefined : Number(cell)));
-  const get = (name: string): number | undefined => cells[COLUMNS.findIndex(([column]) => column === name)];
-  const part = (name: string): EpochEvent['val'] => {
-    const loss = get(`${name}.loss`);
-    if (loss === undefined) return null;
-    return { loss, top1Error: get(`${name}.top1Error`) ?? 0, top5Error: get(`${name}.top5Error`) ?? 0 };
-  };
-  return {
-    type: 'epoch',
-    epoch: get('epoch') ?? 0,
-    steps: get('steps') ?? 0,
-    seconds: get('seconds') ?? 0,
-    imagesPerSecond: get('imagesPerSecond') ?? 0,
-    waitShare: get('waitShare') ?? 0,
-    lr: get('lr') ?? 0,
-    biasLr: get('biasLr') ?? 0,
-    train: part('train'),
-    val: part('val'),
-    best: false,
-  };
-}
 
 /** An open run folder, locked against other trainers. */
 export class Run implements AsyncDisposable {
@@ -180,7 +135,7 @@ export class Run implements AsyncDisposable {
     }
     await this.checkpoints.prepare();
     const csv = await readIfThere(join(this.folder, 'metrics.csv'));
-    this.#rows = (csv ?? '').split('\n').slice(1).filter(Boolean).map(csvRow);
+    this.#rows = metricsRows(csv ?? '');
     this.#log = await open(join(this.folder, 'events.ndjson'), 'a+');
     const { size } = await this.#log.stat();
     // A killed run may have left half a line.
@@ -236,7 +191,7 @@ export class Run implements AsyncDisposable {
   }
 
   async #writeRows(): Promise<void> {
-    await writeAtomic(join(this.folder, 'metrics.csv'), `${[HEADER, ...this.#rows.map(csvLine)].join('\n')}\n`);
+    await writeAtomic(join(this.folder, 'metrics.csv'), metricsText(this.#rows));
   }
 
   async #writeManifest(): Promise<void> {

@@ -127,8 +127,8 @@ interface Hit {
   square: number;
 }
 
-/** The nearest images so far, the nearest first; of equal distances the lower id. */
-class Nearest {
+/** @internal The nearest images so far, the nearest first; of equal distances the lower id. */
+export class Nearest {
   readonly hits: Hit[] = [];
   readonly #most: number;
 

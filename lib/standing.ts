@@ -2,7 +2,17 @@
 import type { CheckpointMetadata, Cursor, Progressed } from './checkpoint.js';
 import type { SegmentReport } from './engine.js';
 import type { AlexnodeError } from './errors.js';
-import { addTotals, type EpochEvent, type Metrics, means, noTotals, type Status, type TrainResult } from './events.js';
+import {
+  addTotals,
+  type EpochEvent,
+  type LayerHealth,
+  type Metrics,
+  means,
+  noTotals,
+  type Status,
+  type TrainResult,
+  type UnitHealth,
+} from './events.js';
 
 /** The moving part of a training that is not in the weights. */
 export class Standing {
@@ -38,7 +48,11 @@ export class Standing {
   }
 
   /** Puts the cursor on the next epoch; what to tell about this one. `val` is `null` where it was not validated. */
-  closeEpoch(val: Metrics | null, rates: { lr: number; biasLr: number }): EpochEvent {
+  closeEpoch(
+    val: Metrics | null,
+    rates: { lr: number; biasLr: number },
+    health: { layers: LayerHealth[]; units: UnitHealth[] } = { layers: [], units: [] },
+  ): EpochEvent {
     const { cursor, progress } = this;
     const { samples, seconds, waitSeconds } = progress.totals;
     const train = means(progress.totals);
@@ -59,6 +73,8 @@ export class Standing {
       train,
       val,
       best,
+      ...health,
+      warnings: [],
     };
   }
 

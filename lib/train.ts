@@ -69,6 +69,11 @@ export class Training implements AsyncIterable<TrainEvent>, AsyncDisposable {
     this.trainer.stop();
   }
 
+  /** Wait after the running segment, or (`false`) go on. The result does not depend on it. */
+  pause(paused = true): void {
+    this.trainer.pause(paused);
+  }
+
   /** Save a checkpoint now, go on. */
   requestSave(): void {
     this.trainer.requestSave();
@@ -150,6 +155,7 @@ async function goOn(
       code: 'CHECKPOINT_BROKEN',
       message: error.message,
       hint: `It is kept as ${broken}.broken; the run goes on from the checkpoint before it.`,
+      evidence: { path: broken },
     });
   });
   const prepared = await prepareResume(run.manifest.config, options);
@@ -202,7 +208,8 @@ function defined<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], u
   return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as never;
 }
 
-function describeData(data: Dataset): Manifest['data'] {
+/** @internal */
+export function describeData(data: Dataset): Manifest['data'] {
   const { kind, source, classes, train: images, val, imageSize, split, fingerprint, skipped, quarantined } = data.info;
   return { kind, source, classes, train: images, val, imageSize, split, fingerprint, skipped, quarantined };
 }
@@ -230,6 +237,7 @@ function dataChanged(metadata: CheckpointMetadata, data: Dataset): WarningEvent 
     code: 'DATA_CHANGED',
     message: `the images are not those the run was trained on (then ${metadata.data.train} + ${metadata.data.val}, now ${images} + ${val})`,
     hint: 'The run goes on with the images of now; it is no longer the run that it would have been.',
+    evidence: { before: metadata.data.fingerprint, now: data.info.fingerprint },
   };
 }
 
@@ -250,6 +258,7 @@ async function diskWarnings(folder: string, parameters: number): Promise<Warning
       code: 'DISK_LOW',
       message: `${folder}: the checkpoints of this run take up to ${megabytes(needed)}, ${megabytes(free)} are free`,
       hint: 'Free some space, or choose a folder on another disk with --out.',
+      evidence: { neededBytes: needed, freeBytes: free },
     },
   ];
 }

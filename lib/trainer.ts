@@ -1,27 +1,38 @@
 /** The training loop. It reads from top to bottom: epochs, segments of steps, validation, checkpoint. */
 import { type CheckpointMetadata, type Cursor, parseMetadata, type Saved } from './checkpoint.js';
-import { checkClasses, type Dataset } from './data.js';
+import { checkClasses, type Dataset, namesOf } from './data.js';
+import { causeOfChance, diagnoseEpoch, inputBound, labelSuspects, suspects } from './diagnose.js';
 import { draw } from './draw.js';
-import { Engine, type EvaluateOptions, type Evaluation, type SegmentReport, type Tensor } from './engine.js';
+import {
+  Engine,
+  type EvaluateOptions,
+  type Evaluation,
+  type Judgement,
+  type SegmentReport,
+  type Tensor,
+} from './engine.js';
 import { VERSION } from './environment.js';
 import { AlexnodeError, fromNative, usage } from './errors.js';
 import type {
   Change,
   CheckpointEvent,
   EpochEvent,
+  LayerHealth,
   Metrics,
   StartEvent,
   Status,
   StepEvent,
   TrainEvent,
   TrainResult,
+  UnitHealth,
   WarningEvent,
 } from './events.js';
 import { dataWarnings, diverged, Guard } from './guard.js';
+import { healthOf, LOOKED_AT } from './health.js';
 import type { Adoption } from './init.js';
 import { describeNetwork, type NetworkInfo, parametricLayers } from './network.js';
 import { Pace } from './pace.js';
-import type { Recipe } from './recipe.js';
+import type { Rates, Recipe } from './recipe.js';
 import type { Run, RunConfig } from './run.js';
 import { createSchedule } from './schedule.js';
 import { nextSegment, ratesAt, type SegmentPlan } from './segment.js';
@@ -54,12 +65,24 @@ class Session {
   savedAt = performance.now();
   /** The cursor of the last checkpoint. */
   saved: Cursor | undefined;
+  /** Whether it waits, and what ends the waiting. */
+  paused = false;
+  wake: () => void = () => undefined;
 
   constructor(run: Run | undefined, until: number) {
     this.run = run;
     this.until = until;
   }
 }
+
+/** What a validation found, of the images and of the layers. */
+interface Validated {
+  val: Metrics | null;
+  layers: LayerHealth[];
+  units: UnitHealth[];
+}
+
+const NOT_VALIDATED: Validated = { val: null, layers: [], units: [] };
 
 /** A network, its optimiser and where the training stands. One `train` or `evaluate` at a time. */
 export class Trainer implements AsyncDisposable {
@@ -74,6 +97,9 @@ export class Trainer implements AsyncDisposable {
   readonly #standing = new Standing();
   #guard: Guard;
   #session: Session | undefined;
+  #judgement: Judgement | undefined;
+  /** Codes of the warnings since the last epoch. */
+  readonly #warnedInEpoch: string[] = [];
 
   private constructor(config: RunConfig, data: Dataset, info: NetworkInfo, engine: Engine) {
     this.config = config;
@@ -106,6 +132,11 @@ export class Trainer implements AsyncDisposable {
   /** How data gets from one device to another, and how fast, in words; `null` where there is nothing to tell. */
   get link(): string | null {
     return this.#engine.link;
+  }
+
+  /** What the network made of each validation image the last time. */
+  get judgement(): Judgement | undefined {
+    return this.#judgement;
   }
 
   /** Where the training stands. */
@@ -160,29 +191,68 @@ export class Trainer implements AsyncDisposable {
     const { run } = session;
     while (this.cursor.epoch < this.config.recipe.epochs) {
       while (this.cursor.batch < this.batches) {
+        if (session.paused) yield* this.#wait(session);
         if (session.stopping || this.cursor.step >= session.until) return;
         const report = await this.#segment(session);
         if (report.steps > 0) yield await this.#tell(this.#stepEvent(session, report));
-        const warning = this.#guard.observe(this.cursor.step, report.steps, report.loss);
-        if (warning !== undefined) {
-          this.#standing.progress.warned.push(warning.code);
-          yield await this.#tell(warning);
-        }
+        for (const warning of await this.#diagnoseSteps(report)) yield await this.#tell(warning);
         if (run !== undefined && this.#saveIsDue(session)) {
           yield await this.#checkpoint(run, session.saveRequested ? 'request' : 'timer');
         }
       }
       if (session.stopping) return;
       const validated = this.#validationIsDue();
-      const val = validated ? await this.#validate(session) : null;
-      if (val === 'stopped') return;
-      const event = this.#closeEpoch(val);
+      const found = validated ? await this.#validate(session) : NOT_VALIDATED;
+      if (found === 'stopped') return;
+      const { event, warnings } = this.#closeEpoch(found);
       yield await this.#tell(event);
+      for (const warning of warnings) yield await this.#tell(warning);
       if (run === undefined || !validated) continue;
       yield await this.#checkpoint(run, 'epoch', event.best);
-      const warning = await draw(run, this.config.network, (name) => this.tensor(name));
-      if (warning !== undefined) yield await this.#tell(warning);
+      const failed = await draw(run, this.config.network, this.cursor.epoch, (name) => this.tensor(name));
+      if (failed !== undefined) yield await this.#tell(failed);
     }
+  }
+
+  /** Waits until it is to go on or to end; a checkpoint that is asked for meanwhile is saved. */
+  async *#wait(session: Session): AsyncGenerator<TrainEvent, void> {
+    yield await this.#tell({ type: 'pause', paused: true });
+    while (session.paused && !session.stopping) {
+      if (session.run !== undefined && session.saveRequested) {
+        yield await this.#checkpoint(session.run, 'request');
+      } else {
+        await new Promise<void>((resolve) => {
+          session.wake = resolve;
+        });
+      }
+    }
+    yield await this.#tell({ type: 'pause', paused: false });
+  }
+
+  /** Those that were not told before in this run; they are noted for the row of the epoch. */
+  #news(warnings: readonly (WarningEvent | undefined)[]): WarningEvent[] {
+    const { warned } = this.#standing.progress;
+    const news = warnings.filter(
+      (warning) => warning !== undefined && !warned.includes(warning.code),
+    ) as WarningEvent[];
+    const codes = news.map(({ code }) => code);
+    warned.push(...codes);
+    this.#warnedInEpoch.push(...codes);
+    return news;
+  }
+
+  /** What the steps so far show. */
+  async #diagnoseSteps({ steps, loss }: SegmentReport): Promise<WarningEvent[]> {
+    const chance = this.#guard.observe(this.cursor.step, steps, loss);
+    const { waitSeconds, seconds } = this.#standing.progress.totals;
+    // The first seconds are no measure: the loader's threads start, caches are cold.
+    const waits = seconds > 10 ? inputBound(waitSeconds / seconds, seconds, this.data.info) : undefined;
+    if (chance !== undefined) {
+      const { layers, units } = await this.#look();
+      const cause = causeOfChance(layers, units);
+      if (cause !== undefined) chance.hint = `${cause} ${chance.hint}`;
+    }
+    return this.#news([chance, waits]);
   }
 
   /** Steps under one set of rates, for about half a second. */
@@ -204,24 +274,60 @@ export class Trainer implements AsyncDisposable {
     return last || this.#standing.progress.sinceVal >= this.data.info.val;
   }
 
-  async #validate(session: Session): Promise<Metrics | null | 'stopped'> {
-    if (this.data.info.val === 0) return null;
+  async #validate(session: Session): Promise<Validated | 'stopped'> {
+    const start = performance.now();
     try {
-      const { loss, top1Error, top5Error, seconds } = await this.#engine.evaluate({ split: 'val', crops: 1 });
+      const judged = this.data.info.val === 0 ? undefined : await this.#engine.judge({ split: 'val', crops: 1 });
+      const health = await this.#look();
+      if (judged === undefined) return { val: null, ...health };
+      const seconds = (performance.now() - start) / 1000;
+      this.#judgement = judged;
       session.pace.observeValidation(seconds);
-      const metrics = { loss, top1Error, top5Error };
-      this.#standing.addValidation(metrics, seconds);
-      return metrics;
+      const { loss, top1Error, top5Error } = judged;
+      const val = { loss, top1Error, top5Error };
+      this.#standing.addValidation(val, seconds);
+      return { val, ...health };
     } catch (error) {
       if (session.stopping && fromNative(error).code === 'ERR_ABORTED') return 'stopped';
       throw error;
     }
   }
 
-  #closeEpoch(val: Metrics | null): EpochEvent {
-    const { weight: lr, bias: biasLr } = ratesAt(this.#plan, this.cursor.epoch, this.batches - 1);
+  /** How the layers are doing. */
+  async #look(): Promise<{ layers: LayerHealth[]; units: UnitHealth[] }> {
+    const split = this.data.info.val > 0 ? 'val' : 'train';
+    const statistics = await this.#engine.statistics({ split, limit: LOOKED_AT });
+    const { network, recipe } = this.config;
+    const { momentum } = recipe;
+    return healthOf(statistics, network, { momentum, steps: this.cursor.step, rates: this.#ratesOfLastBatch() });
+  }
+
+  #ratesOfLastBatch(): Rates {
+    return ratesAt(this.#plan, this.cursor.epoch, Math.max(0, this.cursor.batch - 1));
+  }
+
+  /** Ends the epoch: what to tell of it, and what it shows. */
+  #closeEpoch({ val, layers, units }: Validated): { event: EpochEvent; warnings: WarningEvent[] } {
+    const rates = this.#ratesOfLastBatch();
+    const { seconds } = this.#standing.progress.totals;
     this.#plan.schedule.observe(val?.top1Error);
-    return this.#standing.closeEpoch(val, { lr, biasLr });
+    const event = this.#standing.closeEpoch(val, { lr: rates.weight, biasLr: rates.bias }, { layers, units });
+    const { recipe } = this.config;
+    const data = this.data.info;
+    const bestEpoch = this.#standing.progress.best?.epoch;
+    const found = diagnoseEpoch({ event, rates, recipe, data, bestEpoch, seconds });
+    const labels = val !== null && event.epoch >= recipe.epochs ? this.#suspectLabels(val) : undefined;
+    const warnings = this.#news([...found, labels]);
+    event.warnings = this.#warnedInEpoch.splice(0);
+    return { event, warnings };
+  }
+
+  /** Labels that look wrong to the trained network. */
+  #suspectLabels(val: Metrics): WarningEvent | undefined {
+    if (this.#judgement === undefined) return undefined;
+    const found = suspects(this.#judgement);
+    const ids = Uint32Array.from(found, ({ id }) => id);
+    return labelSuspects(found, namesOf(this.data, 'val', ids), this.data.classes, val);
   }
 
   async #checkpoint(run: Run, why: CheckpointEvent['why'], best = false): Promise<CheckpointEvent> {
@@ -317,12 +423,27 @@ export class Trainer implements AsyncDisposable {
   stop(): void {
     if (this.#session === undefined) return;
     this.#session.stopping = true;
+    this.#session.wake();
     this.#engine.cancel();
+  }
+
+  /** The running training waits after about half a second, or goes on. The result does not depend on it. */
+  pause(paused = true): void {
+    if (this.#session === undefined) return;
+    this.#session.paused = paused;
+    this.#session.wake();
+  }
+
+  /** Whether the running training waits, or is about to. */
+  get paused(): boolean {
+    return this.#session?.paused ?? false;
   }
 
   /** The running training saves a checkpoint within about half a second (with a run folder). */
   requestSave(): void {
-    if (this.#session !== undefined) this.#session.saveRequested = true;
+    if (this.#session === undefined) return;
+    this.#session.saveRequested = true;
+    this.#session.wake();
   }
 
   /** Loss and errors over a split; not while it is training. ERR_ABORTED where `signal` is aborted. */

@@ -20,7 +20,7 @@ import { EXIT, printJson } from './exit.js';
 import { addDeviceFlags, list, listOf, oneOf, whole } from './flags.js';
 import { slug } from './format.js';
 import { Interrupt } from './interrupt.js';
-import { writeReport } from './report.js';
+import { writeReport } from './write-report.js';
 
 const WHAT = ['step', 'loader', 'latency'] as const;
 type What = (typeof WHAT)[number];

@@ -16,7 +16,7 @@ import { EXIT, exitCodeOf, printError, printJson } from './exit.js';
 import { list, listOf, whole } from './flags.js';
 import { slug, time } from './format.js';
 import { reportText } from './gpu-check-table.js';
-import { writeReport } from './report.js';
+import { writeReport } from './write-report.js';
 
 interface Flags {
   devices?: string[];

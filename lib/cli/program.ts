@@ -10,6 +10,7 @@ import { addEval } from './eval.js';
 import { EXIT, exitCodeOf, printError } from './exit.js';
 import { addExport } from './export.js';
 import { addPredict } from './predict.js';
+import { addReport } from './report.js';
 import { addSimilar } from './similar.js';
 import { addTrain } from './train.js';
 
@@ -33,6 +34,7 @@ export async function runCommand(argv: string[]): Promise<number> {
   addSimilar(program, setCode);
   addBench(program, setCode);
   addData(program, setCode);
+  addReport(program, setCode);
   addDoctor(program, setCode);
   for (const command of program.commands) command.exitOverride().copyInheritedSettings(program);
   try {

@@ -1,15 +1,20 @@
 /** What a training shows while it runs: a bar on a terminal, a line now and then elsewhere, events with `--json`. */
 import { type Params, SingleBar } from 'cli-progress';
 
-import type { EpochEvent, StartEvent, StepEvent, TrainEvent, Training, TrainResult } from '../index.js';
+import type { EpochEvent, Report, StartEvent, StepEvent, TrainEvent, Training, TrainResult } from '../index.js';
 import { banner, line, warningText } from './banner.js';
 import { printJson } from './exit.js';
 import { count, percent, rateText, shortPath, time } from './format.js';
+import { reportText } from './report.js';
 
 /** Shows a training. */
 export interface Reporter {
   begin(training: Training): void;
   event(event: TrainEvent): void;
+  /** The URL of the live page. */
+  page(url: string): void;
+  /** The report that was written at the end. */
+  report(report: Report): void;
   /** Gives the terminal back. */
   close(): void;
 }
@@ -19,6 +24,12 @@ export class JsonReporter implements Reporter {
   begin(): void {}
   event(event: TrainEvent): void {
     printJson(event);
+  }
+  page(url: string): void {
+    printJson({ type: 'page', url });
+  }
+  report(report: Report): void {
+    printJson({ type: 'report', ...report });
   }
   close(): void {}
 }
@@ -68,10 +79,21 @@ export class TextReporter implements Reporter {
       case 'warning':
         this.#print(warningText(event));
         break;
+      case 'pause':
+        this.#print(line(event.paused ? 'paused' : 'going on', ''));
+        break;
       case 'end':
         this.#print(this.#endText(event.result));
         break;
     }
+  }
+
+  page(url: string): void {
+    this.#print(line('page', url));
+  }
+
+  report(report: Report): void {
+    this.#out.write(reportText(report));
   }
 
   close(): void {

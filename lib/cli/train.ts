@@ -2,19 +2,26 @@
 import { type Command, Option } from 'commander';
 
 import {
+  AlexnodeError,
+  type Live,
   PRESETS,
   type Precision,
   type PresetName,
   type Recipe,
   rehearse,
+  report,
+  type Status,
+  serveLive,
   type TrainCall,
+  type Training,
   type TrainOptions,
   train,
 } from '../index.js';
 import { rehearsalText } from './banner.js';
-import { EXIT, printJson } from './exit.js';
+import { EXIT, printError, printJson } from './exit.js';
 import { addCommonFlags, collect, duration, factors, oneOf, rate, share, whole } from './flags.js';
-import { JsonReporter, TextReporter } from './reporter.js';
+import { shortPath } from './format.js';
+import { JsonReporter, type Reporter, TextReporter } from './reporter.js';
 import { Signals } from './signals.js';
 
 interface Flags {
@@ -44,6 +51,8 @@ interface Flags {
   freeze?: string[];
   lrScale?: Record<string, number>;
   tensorboard?: boolean;
+  ui?: boolean;
+  uiPort?: number;
   json?: boolean;
 }
 
@@ -86,12 +95,14 @@ export function addTrain(program: Command, setCode: (code: number) => void): voi
     .option('--freeze <layers>', 'layers that stay as they are, for example "conv*"; may be repeated', collect)
     .option('--lr-scale <layers=factor>', 'factor on the rates of layers, for example fc8=10; may be repeated', factors)
     .option('--tensorboard', 'write event files for TensorBoard into the run folder')
+    .option('--ui', 'serve the report on 127.0.0.1 while it trains, with pause, stop and snapshot')
+    .option('--ui-port <port>', 'its port (default: a free one)', whole(1))
     .option('--save-every <time>', 'a checkpoint every so often inside an epoch, for example 10m', duration)
     .action(async (flags: Flags) => setCode(await runTrain(flags)));
 }
 
 async function runTrain(flags: Flags): Promise<number> {
-  const { out, resume, steps, dryRun = false, json = false } = flags;
+  const { out, resume, steps, ui, uiPort, devices, threads, dryRun = false, json = false } = flags;
   const what = optionsOf(flags);
   if (dryRun) {
     const rehearsal = await rehearse({ ...what, ...given({ out, resume }) });
@@ -104,19 +115,72 @@ async function runTrain(flags: Flags): Promise<number> {
   else if (out !== undefined) call.out = out;
   const reporter = json ? new JsonReporter() : new TextReporter(process.stdout);
   using signals = new Signals();
-  await using training = await train(call);
+  const ended: Ended = { folder: undefined, status: undefined };
+  let live: Live | undefined;
+  try {
+    await using training = await train(call);
+    ended.folder = training.run?.folder;
+    if (ui === true || uiPort !== undefined) live = await serveLive(training, given({ port: uiPort }));
+    await show(training, reporter, signals, live);
+    ended.status = training.result?.status;
+  } finally {
+    // Once the devices are free again.
+    await writeReport(ended, { devices, threads }, reporter, signals);
+    await live?.close();
+  }
+  return ended.status === 'interrupted' ? EXIT.interrupted : EXIT.ok;
+}
+
+/** A training that is over; without a status it failed. */
+interface Ended {
+  folder: string | undefined;
+  status: Status | undefined;
+}
+
+/** The report of a training. Its failure is told, and is not that of the training. */
+async function writeReport(
+  { folder, status }: Ended,
+  where: Pick<Flags, 'devices' | 'threads'>,
+  reporter: Reporter,
+  signals: Signals,
+): Promise<void> {
+  if (folder === undefined) return;
+  const stop = new AbortController();
+  signals.target = { stop: () => stop.abort(), requestSave: () => undefined };
+  // Who interrupts a training is in a hurry, and what failed may fail again: no images are looked at then.
+  const whole = status === 'completed' || status === 'stopped';
+  const options = { run: folder, ...given(where) };
+  try {
+    const written = whole ? await report({ ...options, signal: stop.signal }).catch(unlessAborted) : undefined;
+    reporter.report(written ?? (await report({ ...options, limit: 0 })));
+  } catch (error) {
+    printError(error, false);
+    process.stderr.write(`  The run is complete without its report: alexnode report ${shortPath(folder)}\n`);
+  }
+}
+
+/** A report that was interrupted is written without images. */
+function unlessAborted(error: unknown): undefined {
+  if (!(error instanceof AlexnodeError) || error.code !== 'ERR_ABORTED') throw error;
+}
+
+/** Trains to the end, and shows it. */
+async function show(training: Training, reporter: Reporter, signals: Signals, live: Live | undefined): Promise<void> {
   // A second Ctrl-C leaves by process.exit: the terminal must get its modes back then, too.
   const restore = () => reporter.close();
   process.once('exit', restore);
   try {
     reporter.begin(training);
+    if (live !== undefined) reporter.page(live.url);
     signals.target = training;
-    for await (const event of training) reporter.event(event);
+    for await (const event of training) {
+      reporter.event(event);
+      live?.event(event);
+    }
   } finally {
     process.off('exit', restore);
     reporter.close();
   }
-  return training.result?.status === 'interrupted' ? EXIT.interrupted : EXIT.ok;
 }
 
 function optionsOf(flags: Flags): TrainOptions {

@@ -291,6 +291,25 @@ impl Dataset {
         self.source.render(split, id, self.info.image_size, worker, out).map(|_| ())
     }
 
+    /// The images with these ids of a split, `size * size * 3` bytes each, in their order.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` for an id that the split does not have, `ERR_DATA` for an image that cannot be read, `ERR_ABORTED` where `cancel` is set.
+    pub fn images(&self, split: Split, ids: &[u32], cancel: &AtomicBool) -> Result<Vec<u8>> {
+        let usable = self.usable(split);
+        if let Some(id) = ids.iter().find(|id| usable.get(**id as usize) != Some(&true)) {
+            return Err(Error::usage(format!("{} has no usable image {id}", split.name())));
+        }
+        let workers = Workers { threads: self.threads, cancel };
+        let init = || Worker::new(self.info.image_size);
+        let images = workers.map(1, ids.len(), init, |worker, index| {
+            let mut image = vec![0; self.image_bytes()];
+            self.prepare(split, ids[index], worker, &mut image)?;
+            Ok(image)
+        })?;
+        Ok(images.concat())
+    }
+
     /// Bytes of a prepared image.
     pub(crate) fn image_bytes(&self) -> usize {
         self.info.image_size * self.info.image_size * 3

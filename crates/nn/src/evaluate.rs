@@ -1,7 +1,9 @@
 //! Loss and errors over many images.
 
-use crate::{network::Network, program::Program, report::Report, resident::Resident};
-use alexnode_core::{Batch, BatchSource, Error, ErrorCode, Result, StepState};
+use crate::{
+    lower::External, network::Network, outcomes::Outcomes, program::Program, report::Report, resident::Resident,
+};
+use alexnode_core::{Batch, BatchSource, Error, ErrorCode, Result, SlotId, StepState};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
@@ -17,11 +19,17 @@ pub(crate) struct Evaluator<'a> {
 
 impl Evaluator<'_> {
     /// Loss and errors over all of `source`. `views`: 1 = the central crop, 10 = the paper's ten (four corners, centre, mirrored), probabilities
-    /// averaged (section 4.1).
+    /// averaged (section 4.1). With `outcomes`, what is made of each image is added to them.
     ///
     /// # Errors
     /// `ERR_ABORTED` where `cancel` is set, `ERR_DATA` from the source.
-    pub fn run(self, source: &mut dyn BatchSource, views: u32, cancel: &AtomicBool) -> Result<Report> {
+    pub fn run(
+        self,
+        source: &mut dyn BatchSource,
+        views: u32,
+        cancel: &AtomicBool,
+        mut outcomes: Option<&mut Outcomes>,
+    ) -> Result<Report> {
         let Self { network, batch: capacity, resident, program } = self;
         let begin = Instant::now();
         resident.clear_totals()?;
@@ -38,6 +46,14 @@ impl Evaluator<'_> {
             for view in 0..views {
                 resident.write_state(&StepState { valid: batch.valid as u32, view, views, ..StepState::default() })?;
                 program.issue(resident.backend())?;
+            }
+            if let Some(outcomes) = &mut outcomes {
+                let classes = network.classes();
+                let mut rows = vec![0.0f32; batch.valid * classes];
+                resident.read(SlotId(0), External::Probabilities, &mut rows)?;
+                for (index, row) in rows.chunks(classes).enumerate() {
+                    outcomes.add(batch.ids[index], batch.labels[index], row);
+                }
             }
             source.recycle(batch);
             steps += 1;

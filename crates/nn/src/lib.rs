@@ -20,7 +20,8 @@
 //! | [`timing`] | how long a step takes, and each of its operations |
 //! | [`trainer`] | steps, evaluations, diagnoses |
 //! | [`model`] | a trained network that answers |
-//! | [`report`] | what is told of steps and evaluations |
+//! | [`report`], [`outcomes`] | what is told of steps and evaluations, and of each image of one |
+//! | [`statistics`] | sizes of weights and updates, and units that never answer |
 //! | `evaluate`, `program`, `weights` | what both share: loss and errors over many images, operations issued again and again, tensors to and from files |
 //! | [`ceilings`] | what a device can do at most |
 //! | [`checkpoint`] | files of weights and momentum |
@@ -40,6 +41,7 @@ mod memory;
 pub mod model;
 pub mod network;
 pub mod ops;
+pub mod outcomes;
 pub mod parameter;
 pub mod placement;
 pub mod plan;
@@ -50,6 +52,7 @@ pub mod resident;
 mod room;
 pub mod sgd;
 mod stages;
+pub mod statistics;
 pub mod tensors;
 pub mod testing;
 pub mod tile;

@@ -212,7 +212,7 @@ impl Model {
     pub fn evaluate(&mut self, source: &mut dyn BatchSource, views: u32, cancel: &AtomicBool) -> Result<Report> {
         let Self { network, resident, probabilities, .. } = self;
         let Rung { batch, program, .. } = probabilities.0.last_mut().expect("at least one");
-        Evaluator { network, batch: *batch, resident, program }.run(source, views, cancel)
+        Evaluator { network, batch: *batch, resident, program }.run(source, views, cancel, None)
     }
 
     /// Makes the plans of a layer's output, in place of those of another one.

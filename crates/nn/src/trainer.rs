@@ -5,6 +5,7 @@ use crate::{
     evaluate::{Evaluator, check_batch},
     lower::{External, Phase},
     network::{Network, NetworkSpec},
+    outcomes::Outcomes,
     parameter,
     placement::Placement,
     plan::{Counters, Op, Plan},
@@ -12,6 +13,7 @@ use crate::{
     report::Report,
     resident::{Kind, Plans, Resident},
     room::Demand,
+    statistics::{Observer, Statistics},
     tensors::Source,
     timing::{
         self, TimingOptions, Timings,
@@ -250,7 +252,35 @@ impl Trainer {
     /// `ERR_ABORTED` where `cancel` is set, `ERR_DATA` from the source.
     pub fn evaluate(&mut self, source: &mut dyn BatchSource, views: u32, cancel: &AtomicBool) -> Result<Report> {
         let Self { network, batch, resident, eval, .. } = self;
-        Evaluator { network, batch: *batch, resident, program: eval }.run(source, views, cancel)
+        Evaluator { network, batch: *batch, resident, program: eval }.run(source, views, cancel, None)
+    }
+
+    /// The same, with what is made of each image.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn judge(
+        &mut self,
+        source: &mut dyn BatchSource,
+        views: u32,
+        cancel: &AtomicBool,
+    ) -> Result<(Report, Outcomes)> {
+        let Self { network, batch, resident, eval, .. } = self;
+        let mut outcomes = Outcomes::new(network.classes());
+        let evaluator = Evaluator { network, batch: *batch, resident, program: eval };
+        let report = evaluator.run(source, views, cancel, Some(&mut outcomes))?;
+        Ok((report, outcomes))
+    }
+
+    /// How the network is doing inside, its units looked at with the central crops of all images of `source`. Nothing changes by it.
+    ///
+    /// # Errors
+    /// `ERR_ABORTED` where `cancel` is set, `ERR_DATA` from the source.
+    pub fn statistics(&mut self, source: &mut dyn BatchSource, cancel: &AtomicBool) -> Result<Statistics> {
+        let Self { network, placement, batch, resident, plans, eval, .. } = self;
+        let observer =
+            Observer { network, placement: *placement, batch: *batch, resident, plan: &plans.eval, program: eval };
+        observer.run(source, cancel)
     }
 
     /// How long a training step takes, as a whole and operation by operation, on the minibatch `batch`; see [`timing`]. Afterwards all is as it was.

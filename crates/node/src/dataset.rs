@@ -5,10 +5,13 @@ use crate::{
     task::{self, lock},
 };
 use alexnode_core::{Error, Result};
-use alexnode_data::{Dataset, DatasetOptions, Split};
+use alexnode_data::{
+    Dataset, DatasetOptions, Split,
+    images::{self, Picture},
+};
 use napi::{
     Env,
-    bindgen_prelude::{Object, Uint32Array},
+    bindgen_prelude::{Object, Uint8Array, Uint32Array},
 };
 use napi_derive::napi;
 use std::{
@@ -44,9 +47,33 @@ impl NativeDataset {
     pub fn names(&self, env: Env, split: String, ids: Uint32Array) -> napi::Result<String> {
         answer(env, || {
             let dataset = self.get()?;
-            let split = if split == Split::Val.name() { Split::Val } else { Split::Train };
+            let split = named(&split);
             json(&ids.iter().map(|id| dataset.name(split, *id)).collect::<Vec<_>>())
         })
+    }
+
+    /// The images of a split (`train` or `val`) with these ids, brought to `size` pixels: `size * size * 3` bytes each, red, green, blue.
+    #[napi(ts_return_type = "Promise<Uint8Array>")]
+    pub fn images<'env>(
+        &self,
+        env: &'env Env,
+        split: String,
+        ids: Uint32Array,
+        size: u32,
+    ) -> napi::Result<Object<'env>> {
+        let dataset = self.get().map_err(|e| to_js(*env, &e))?;
+        let (ids, size) = (ids.to_vec(), size as usize);
+        let work = move |cancel: &_| {
+            let side = dataset.info().image_size;
+            let pixels = dataset.images(named(&split), &ids, cancel)?;
+            if side == size || ids.is_empty() {
+                return Ok(pixels);
+            }
+            let picture = |rgb: &[u8]| Picture::Pixels { rgb: rgb.to_vec(), width: side, height: side };
+            let pictures: Vec<Picture> = pixels.chunks(side * side * 3).map(picture).collect();
+            Ok(images::prepare(&pictures, size, None, cancel)?.pixels)
+        };
+        task::once(env, "images", work, |_, pixels| Ok(Uint8Array::new(pixels)))
     }
 
     /// Lets the images go. Trainers that use them keep them. Calling it again does nothing.
@@ -83,6 +110,10 @@ impl Drop for NativeDataset {
     fn drop(&mut self) {
         release(lock(&self.dataset).take());
     }
+}
+
+fn named(split: &str) -> Split {
+    if split == Split::Val.name() { Split::Val } else { Split::Train }
 }
 
 /// Giving much memory back takes a while: not on the JavaScript thread.

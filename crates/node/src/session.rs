@@ -5,6 +5,7 @@ use alexnode_core::{Batch, BatchSource, Error, ErrorCode, Result};
 use alexnode_data::{Dataset, Loader, LoaderOptions, Split};
 use alexnode_nn::{
     network::NetworkSpec,
+    outcomes::Outcomes,
     timing::{TimingOptions, profile::ProfileOptions},
     trainer::{ImageStatistics, Segment, Trainer, TrainerConfig},
 };
@@ -55,6 +56,14 @@ pub struct Adoption {
     parameters: Vec<String>,
     /// Whether the mean image comes along.
     mean: bool,
+}
+
+/// Some images of a split.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sample {
+    split: Split,
+    limit: usize,
 }
 
 /// Where the next minibatch of an open loader stands.
@@ -168,6 +177,28 @@ impl Session {
         let Evaluation { split, crops, limit } = *evaluation;
         let mut loader = self.dataset.loader(&LoaderOptions::test(split, self.trainer.batch(), self.seed, limit))?;
         json(&self.trainer.evaluate(&mut loader, crops, cancel)?)
+    }
+
+    /// The same, with what is made of each image.
+    ///
+    /// # Errors
+    /// As [`Trainer::judge`].
+    pub fn judge(&mut self, evaluation: &Evaluation, cancel: &AtomicBool) -> Result<(String, Outcomes)> {
+        let Evaluation { split, crops, limit } = *evaluation;
+        let mut loader = self.dataset.loader(&LoaderOptions::test(split, self.trainer.batch(), self.seed, limit))?;
+        let (report, outcomes) = self.trainer.judge(&mut loader, crops, cancel)?;
+        Ok((json(&report)?, outcomes))
+    }
+
+    /// How the network is doing inside, its units looked at with images of a split.
+    ///
+    /// # Errors
+    /// As [`Trainer::statistics`].
+    pub fn statistics(&mut self, sample: &Sample, cancel: &AtomicBool) -> Result<String> {
+        let Sample { split, limit } = *sample;
+        let mut loader =
+            self.dataset.loader(&LoaderOptions::test(split, self.trainer.batch(), self.seed, Some(limit)))?;
+        json(&self.trainer.statistics(&mut loader, cancel)?)
     }
 
     /// How long a training step takes, on the first minibatch of the training images.

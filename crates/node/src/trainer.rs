@@ -4,16 +4,17 @@ use crate::{
     dataset::NativeDataset,
     error::{parse, to_js},
     owner::Owner,
-    session::{Adoption, Config, Evaluation, Session},
+    session::{Adoption, Config, Evaluation, Sample, Session},
 };
 use alexnode_core::Error;
 use alexnode_nn::{
+    outcomes::Outcomes,
     timing::{TimingOptions, profile::ProfileOptions},
     trainer::Segment,
 };
 use napi::{
     Env,
-    bindgen_prelude::{Float32Array, Object},
+    bindgen_prelude::{Float32Array, Int32Array, Object, Uint32Array},
 };
 use napi_derive::napi;
 use std::path::PathBuf;
@@ -25,6 +26,25 @@ pub struct NativeTensor {
     pub shape: Vec<u32>,
     /// Elements, row by row.
     pub data: Float32Array,
+}
+
+/// An evaluation, image by image.
+#[napi(object, object_from_js = false)]
+pub struct NativeJudgement {
+    /// What `evaluate` resolves to.
+    pub report: String,
+    /// Most probable classes of an image: 5, or all where there are fewer.
+    pub top: u32,
+    /// The id of each image in its split.
+    pub ids: Uint32Array,
+    /// Its class.
+    pub labels: Int32Array,
+    /// The probability of its class.
+    pub own: Float32Array,
+    /// Its `top` most probable classes, the most probable first.
+    pub classes: Int32Array,
+    /// Their probabilities.
+    pub probabilities: Float32Array,
 }
 
 /// A network in training. All calls are answered in the order in which they were made, by one native thread.
@@ -66,6 +86,35 @@ impl NativeTrainer {
     pub fn evaluate<'env>(&self, env: &'env Env, options: String) -> napi::Result<Object<'env>> {
         let options: Evaluation = parse("evaluate", &options).map_err(|e| to_js(*env, &e))?;
         self.session.ask(env, move |session, cancel| session.evaluate(&options, cancel))
+    }
+
+    /// Tests on a split as `evaluate` does, and tells what the network makes of each image.
+    #[napi(ts_return_type = "Promise<NativeJudgement>")]
+    pub fn judge<'env>(&self, env: &'env Env, options: String) -> napi::Result<Object<'env>> {
+        let options: Evaluation = parse("judge", &options).map_err(|e| to_js(*env, &e))?;
+        self.session.submit(
+            env,
+            move |session, cancel| session.judge(&options, cancel),
+            |_, (report, outcomes)| {
+                let Outcomes { top, ids, labels, own, classes, probabilities } = outcomes;
+                Ok(NativeJudgement {
+                    report,
+                    top: top as u32,
+                    ids: Uint32Array::new(ids),
+                    labels: Int32Array::new(labels),
+                    own: Float32Array::new(own),
+                    classes: Int32Array::new(classes),
+                    probabilities: Float32Array::new(probabilities),
+                })
+            },
+        )
+    }
+
+    /// How the network is doing inside, its units looked at with some images of a split: `{ split, limit }`. Resolves to `Statistics` of lib/engine.ts.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn statistics<'env>(&self, env: &'env Env, sample: String) -> napi::Result<Object<'env>> {
+        let sample: Sample = parse("statistics", &sample).map_err(|e| to_js(*env, &e))?;
+        self.session.ask(env, move |session, cancel| session.statistics(&sample, cancel))
     }
 
     /// How long a training step takes, as a whole and operation by operation: `{ rounds?, sampleSeconds? }`. Resolves to `Timings` of lib/timings.ts; nothing
