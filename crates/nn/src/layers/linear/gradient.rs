@@ -8,7 +8,7 @@ use alexnode_core::{
     kernel::{Access, Args, Kernel},
 };
 
-/// Data gradient: inputs that a task computes. With [`DEPTH`] the packed weights take 256 KiB, half of the second-level cache of
+/// Data gradient: inputs that a task computes, about. With [`DEPTH`] the packed weights take 256 KiB, half of the second-level cache of
 /// a small core.
 const INPUTS: usize = 256;
 /// Data gradient: outputs of the layer between two visits of a block.
@@ -28,11 +28,16 @@ fn data_tile(p: &Params) -> Tile {
     Tile::new(p.batch(), p.inputs().min(INPUTS))
 }
 
+/// Inputs of a task: whole panels.
+fn task_inputs(p: &Params) -> usize {
+    let columns = data_tile(p).columns;
+    INPUTS / columns * columns
+}
+
 /// Elements that a worker needs for the data gradient: packed weights, then sums.
 fn data_worker(p: &Params) -> (usize, usize) {
-    let Tile { rows, columns, .. } = data_tile(p);
-    let inputs = INPUTS.next_multiple_of(columns);
-    (inputs * DEPTH, inputs * p.batch().next_multiple_of(rows))
+    let inputs = task_inputs(p);
+    (inputs * DEPTH, inputs * p.batch().next_multiple_of(data_tile(p).rows))
 }
 
 /// Bytes of scratch for the data gradient.
@@ -60,9 +65,10 @@ impl Kernel for LinearDataGradient {
         let tile = data_tile(p);
         let Tile { rows, columns, .. } = tile;
         let tiles = p.batch().div_ceil(rows);
-        host.parallel(inputs.div_ceil(INPUTS), &|task, worker| {
-            let first = task * INPUTS;
-            let width = INPUTS.min(inputs - first);
+        let each = task_inputs(p);
+        host.parallel(inputs.div_ceil(each), &|task, worker| {
+            let first = task * each;
+            let width = each.min(inputs - first);
             let panels = width.div_ceil(columns);
             // SAFETY: every worker has its own space, and runs one task at a time.
             let space = unsafe { space.range(worker * (packed + sums), packed + sums) };
