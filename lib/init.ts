@@ -117,6 +117,7 @@ export function adopt(weights: Weights, network: NetworkSpec, classes: readonly 
       code: 'FROZEN_FRESH',
       message: `${idle.join(', ')}: frozen, but not loaded: the weights stay random`,
       hint: 'Leave it out of --freeze.',
+      evidence: { layers: idle },
     });
   }
   const mean = weights.layout !== undefined || from.input.cropSize === network.input.cropSize ? 'file' : 'data';
@@ -164,6 +165,7 @@ function classWarnings(
         head?.weights === 'loaded'
           ? `${head.layer} is loaded, since their number is the same: it is right only if they are in the same order.`
           : `${head?.layer ?? 'The last layer'} begins fresh and needs higher rates than the rest: --lr-scale '${head?.layer}=10'.`,
+      evidence: { there, here: [...classes] },
     },
   ];
 }
@@ -184,6 +186,7 @@ function inputWarnings({ metadata, layout }: Weights, network: NetworkSpec): War
         .map((field) => `${field} ${there[field]} there, ${here[field]} here`)
         .join('; ')})`,
       hint: 'The layers loaded are used to other images. Leave --preset away to train the network of the file, with its input.',
+      evidence: Object.fromEntries(different.map((field) => [field, [String(there[field]), String(here[field])]])),
     },
   ];
 }
