@@ -24,8 +24,6 @@ const TABLE = 'cuda/kernels.tsv';
 const ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120];
 /** The preset that every check compiles. */
 const ALWAYS: PresetName = 'paper';
-/** Not in the table: it is there for weights from elsewhere, and its kernels are compiled where it is used, as those of networks of one's own. */
-const LEFT_OUT: PresetName = 'torchvision';
 /** Classes of the data sets that the presets are made for; the others have 1000. */
 const CLASSES: Partial<Record<PresetName, number>> = { demo: 10, small: 10 };
 
@@ -50,8 +48,7 @@ await script(async () => {
     : values.check
       ? { type: 'check', table: TABLE, previous: await previous() }
       : { type: 'write', table: TABLE, all: values.all };
-  const names = (values.presets?.split(',') ??
-    Object.keys(PRESETS).filter((name) => name !== LEFT_OUT)) as PresetName[];
+  const names = (values.presets?.split(',') ?? Object.keys(PRESETS)) as PresetName[];
   const architectures = values.architectures?.split(',').map(Number) ?? ARCHITECTURES;
   const request: Request = { networks: names.map(network), architectures, task };
   if (!values['gpu-check']) return ask(request);
