@@ -170,7 +170,7 @@ test('steps that wait for their images', async (t) => {
   const file = picture(2400, 1);
   for (const [place, name] of ['train/a', 'train/b', 'val/a', 'val/b'].entries()) {
     mkdirSync(join(data, name), { recursive: true });
-    const files = place < 2 ? 30 : 1;
+    const files = place < 2 ? 100 : 1;
     for (let index = 0; index < files; index += 1) writeFileSync(join(data, name, `${index}.png`), file);
   }
   const call: TrainCall = {

@@ -56,7 +56,7 @@ export function slowNetwork(classes: number): NetworkSpec {
     layers: [
       { type: 'conv2d', name: 'conv1', outChannels: 96, kernelSize: 3, padding: 1, weightInit },
       { type: 'relu', name: 'relu1' },
-      { type: 'conv2d', name: 'conv2', outChannels: 96, kernelSize: 3, padding: 1, weightInit },
+      { type: 'conv2d', name: 'conv2', outChannels: 96, kernelSize: 7, padding: 3, weightInit },
       { type: 'maxPool2d', name: 'pool2', kernelSize: 4, stride: 4 },
       { type: 'linear', name: 'fc3', outFeatures: classes, weightInit },
     ],

@@ -147,7 +147,7 @@ test('the report of a run has what the run has, in one file that loads nothing',
     t.true(decode(readFileSync(join(out, name))).width > 90, name);
 
   // Without images, without checkpoints, without a log: what is there is shown, what is missing is said.
-  t.regex((await report({ run: out, limit: 0 })).missing.join(), /no images/);
+  t.regex((await report({ run: out, limit: 0 })).missing.join(), /needs images/);
   rmSync(join(out, 'checkpoints'), { recursive: true });
   rmSync(join(out, 'events.ndjson'));
   t.regex((await report({ run: out })).missing.join(), /checkpoint/);

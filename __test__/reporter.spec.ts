@@ -74,7 +74,7 @@ for (const [columns, shape] of [
     t.false(bars.at(-1)?.includes('░'), 'the epoch ends with a full bar');
     // The line breaks of the terminal are off only while the bar is there.
     t.true(stdout.lastIndexOf('\u001b[?7l') < stdout.lastIndexOf('\u001b[?7h'));
-    const [, after = ''] = stdout.split('\u001b[2K');
+    const after = stdout.split('\u001b[2K').at(-1) ?? '';
     t.regex(after, /^ epoch +1\/1 .*\r\n/, 'the line of the epoch takes its place');
     t.notRegex(stdout, /^ step /m);
   });

@@ -147,9 +147,11 @@ async function writeReport(
   if (folder === undefined) return;
   const stop = new AbortController();
   signals.target = { stop: () => stop.abort(), requestSave: () => undefined };
-  // Who interrupts a training is in a hurry, and what failed may fail again: no images are looked at then.
-  const whole = status === 'completed' || status === 'stopped';
-  const options = { run: folder, ...given(where) };
+  // Who stops a training is in a hurry, and what failed may fail again: no images are looked at then.
+  const whole = status === 'completed';
+  // Emulated devices show what is computed, and take minutes to evaluate anything.
+  const devices = where.devices?.filter((name) => !name.startsWith('emulated:'));
+  const options = { run: folder, ...given({ threads: where.threads, devices: devices?.length ? devices : undefined }) };
   try {
     const written = whole ? await report({ ...options, signal: stop.signal }).catch(unlessAborted) : undefined;
     reporter.report(written ?? (await report({ ...options, limit: 0 })));

@@ -73,7 +73,7 @@ export async function report(options: ReportCall): Promise<Report> {
   };
   const extra = new Files(folder);
   const limit = options.limit === 0 ? 0 : check(countSchema, options.limit ?? MOST_IMAGES, 'limit');
-  if (limit === 0) view.missing.push('what needs images (no images were to be looked at)');
+  if (limit === 0) view.missing.push('what needs images (`alexnode report` looks at them)');
   else {
     try {
       await judge(view, extra, folder, { ...options, limit });
