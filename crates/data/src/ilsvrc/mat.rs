@@ -1,5 +1,5 @@
-//! As much of MATLAB's format, level 5, as `meta.mat` has: one compressed array of structures with texts and small numbers. (What
-//! crates.io has for it reads plain numbers only.)
+//! As much of MATLAB's format, level 5, as `meta.mat` has: one compressed array of structures with texts and small numbers. (The
+//! crates that there are for it read plain numbers only.)
 
 use flate2::read::ZlibDecoder;
 use std::{collections::HashMap, io::Read};
