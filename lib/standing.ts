@@ -14,10 +14,9 @@ import {
   type UnitHealth,
 } from './events.js';
 
-/** The moving part of a training that is not in the weights. */
-export class Standing {
-  cursor: Cursor = { epoch: 0, batch: 0, step: 0 };
-  progress: Progressed = {
+/** The progress of a training that has taken no step. */
+export function notBegun(): Progressed {
+  return {
     seconds: 0,
     trainSeconds: 0,
     samples: 0,
@@ -28,6 +27,12 @@ export class Standing {
     best: null,
     warned: [],
   };
+}
+
+/** The moving part of a training that is not in the weights. */
+export class Standing {
+  cursor: Cursor = { epoch: 0, batch: 0, step: 0 };
+  progress: Progressed = notBegun();
 
   /** Takes the steps of a segment which took `seconds`. */
   addSegment(report: SegmentReport, seconds: number): void {

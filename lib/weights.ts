@@ -7,9 +7,9 @@ import { pipeline } from 'node:stream/promises';
 import { type CheckpointMetadata, Checkpoints, isOurs, parseMetadata, readHead } from './checkpoint.js';
 import { VERSION } from './environment.js';
 import { AlexnodeError } from './errors.js';
-import { noTotals } from './events.js';
 import { preset } from './models/index.js';
 import { readManifest } from './run.js';
+import { notBegun } from './standing.js';
 import { isTorchvision, type Layout, torchvisionClasses, torchvisionLayout } from './torchvision.js';
 
 /** Weights with all that is known about them. */
@@ -106,17 +106,7 @@ function foreignMetadata(
     data: { fingerprint: '', train: 0, val: 0 },
     cursor: { epoch: 0, batch: 0, step: 0 },
     schedule: {},
-    progress: {
-      seconds: 0,
-      trainSeconds: 0,
-      samples: 0,
-      sinceVal: 0,
-      train: null,
-      val: null,
-      totals: noTotals(),
-      best: null,
-      warned: [],
-    },
+    progress: notBegun(),
   };
 }
 

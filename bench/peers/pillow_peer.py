@@ -7,17 +7,10 @@ A JSON object per line on stdin, one in answer on stdout:
     stage  decode, prepare or augment, over all files                                          ->  seconds
 """
 import io
-import json
-import os
 import sys
 import time
 
-WIRE = os.fdopen(os.dup(1), "w", buffering=1)
-os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
-
-
-def answer(**fields):
-    WIRE.write(json.dumps(fields) + "\n")
+from wire import answer, serve
 
 
 try:
@@ -58,10 +51,4 @@ class Reader:
 
 reader = Reader()
 VERBS = {"open": reader.open, "stage": reader.stage}
-for line in sys.stdin:
-    request = json.loads(line)
-    verb = request.pop("type")
-    try:
-        answer(**VERBS[verb](**request))
-    except Exception as problem:
-        answer(type="error", message=f"{type(problem).__name__}: {problem}")
+serve(VERBS)

@@ -7,9 +7,9 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
-import { createInterface } from 'node:readline';
 
-const answer = (fields) => process.stdout.write(`${JSON.stringify(fields)}\n`);
+import { answer, serve } from './wire.mjs';
+
 const modules = resolve(process.env.ALEXNODE_MODULES ?? '.');
 
 let sharp;
@@ -53,11 +53,4 @@ const VERBS = {
   },
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const request = JSON.parse(line);
-  try {
-    answer(await VERBS[request.type](request));
-  } catch (problem) {
-    answer({ type: 'error', message: problem.message });
-  }
-}
+await serve(VERBS);

@@ -11,9 +11,9 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
-import { createInterface } from 'node:readline';
 
-const answer = (fields) => process.stdout.write(`${JSON.stringify(fields)}\n`);
+import { answer, serve } from './wire.mjs';
+
 const modules = resolve(process.env.ALEXNODE_MODULES ?? '.');
 // What the library prints must not be taken for an answer.
 console.log = console.info = console.warn = console.error;
@@ -211,11 +211,4 @@ async function timed(steps, run) {
   return { type: 'samples', seconds, peakBytes: process.resourceUsage().maxRSS * 1024 };
 }
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const request = JSON.parse(line);
-  try {
-    answer(await VERBS[request.type](request));
-  } catch (problem) {
-    answer({ type: 'error', message: problem.message });
-  }
-}
+await serve(VERBS);

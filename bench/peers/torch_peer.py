@@ -14,18 +14,12 @@ The bench conducts: it writes one JSON object per line to stdin and waits for on
 optimiser; its allocator and its threads are set by the environment that the bench gives it.
 """
 import json
-import os
 import resource
 import struct
 import sys
 import time
 
-WIRE = os.fdopen(os.dup(1), "w", buffering=1)
-os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
-
-
-def answer(**fields):
-    WIRE.write(json.dumps(fields) + "\n")
+from wire import answer, serve
 
 
 try:
@@ -311,10 +305,4 @@ class Peer:
 
 peer = Peer()
 VERBS = {"open": peer.open, "check": peer.check, "train": peer.train, "infer": peer.infer, "layers": peer.layers, "gemm": peer.gemm}
-for line in sys.stdin:
-    request = json.loads(line)
-    verb = request.pop("type")
-    try:
-        answer(**VERBS[verb](**request))
-    except Exception as problem:
-        answer(type="error", message=f"{type(problem).__name__}: {problem}")
+serve(VERBS)
