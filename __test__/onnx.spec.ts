@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { env, InferenceSession, Tensor } from 'onnxruntime-web';
+import { InferenceSession, Tensor } from 'onnxruntime-node';
 
 import {
   AlexnodeError,
@@ -26,9 +26,8 @@ import {
 import { temporary } from './helpers.js';
 import { type Picture, pictures, weightsFile } from './random-network.js';
 
-env.wasm.numThreads = 1;
-env.logLevel = 'error';
-
+/** The processes of the specs share the cores. */
+const SESSION: InferenceSession.SessionOptions = { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 3 };
 const IMAGES = 32;
 
 /** A preset with its windows, groups and order of layers, and few channels. */
@@ -82,7 +81,7 @@ async function compare(t: ExecutionContext, network: NetworkSpec): Promise<void>
     const file = join(temporary(), 'model.onnx');
     const written = await exportOnnx({ model: weights, file, embedPreprocessing });
     t.is(written.dtype, embedPreprocessing ? 'uint8' : 'float32');
-    const session = await InferenceSession.create(file);
+    const session = await InferenceSession.create(file, SESSION);
     const { probabilities } = await session.run({
       images: embedPreprocessing ? stored(network, all) : crops(network, all),
     });
