@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { chromium, type Page } from 'playwright-core';
 
-import { serveLive, type Training, train } from '../lib/index.js';
+import { report, serveLive, type Training, train } from '../lib/index.js';
 import { admitted } from '../lib/live/guard.js';
 import { chromiumPath, cli, drain, linesOf, newest, TINY_CALL, temporary, tensorBytes } from './helpers.js';
 
@@ -130,6 +130,49 @@ test('pausing changes no bit, a snapshot is saved meanwhile, and stopping ends t
   t.is(again.result?.status, 'interrupted');
 });
 
+/** The view, once it matches. */
+async function viewWith(url: string, text: RegExp): Promise<string> {
+  for (;;) {
+    const { body } = await ask(`${url}view`);
+    if (text.test(body)) return body;
+    await new Promise((later) => setTimeout(later, 20));
+  }
+}
+
+const sections = (page: string) => [...page.matchAll(/<h2 id="(\w+)"/g)].map(([, id]) => id);
+
+test('it has all that the report has, nearest training images of a checkpoint, too, and of a snapshot at once', async (t) => {
+  const out = join(temporary(), 'run');
+  await using training = await train({ ...TINY_CALL, out });
+  await using live = await serveLive(training);
+  t.regex((await ask(live.url)).body, /Missing here: .*first validated epoch/);
+  const looked: string[] = [];
+  let view = '';
+  for await (const event of training) {
+    live.event(event);
+    if (event.type !== 'checkpoint' || event.why === 'end' || looked.includes('request')) continue;
+    looked.push(event.why);
+    view = await viewWith(live.url, new RegExp(`weights after step ${event.step}\\b`));
+    if (event.why === 'epoch') training.requestSave();
+  }
+  t.deepEqual(looked, ['epoch', 'request']);
+  t.notRegex(view, /Missing here/);
+  t.is(view.match(/<div class="near">/g)?.length, 5);
+  const ended = (await ask(`${live.url}view`)).body;
+  const { path } = await report({ run: out });
+  t.deepEqual(sections(ended), sections(readFileSync(path, 'utf8')));
+  t.true(sections(ended).includes('neighbours'));
+});
+
+test('without checkpoints it says what it lacks', async (t) => {
+  await using training = await train({ ...TINY_CALL, recipe: { ...TINY_CALL.recipe, epochs: 1 } });
+  await using live = await serveLive(training);
+  for await (const event of training) live.event(event);
+  const { body } = await ask(`${live.url}view`);
+  t.regex(body, /Missing here: .*nearest training images, which need checkpoints/);
+  t.true(sections(body).includes('confusion'));
+});
+
 /** Waits until the page's bar says so. */
 async function status(page: Page, text: RegExp): Promise<void> {
   await page.getByRole('status').filter({ hasText: text }).waitFor();
@@ -157,6 +200,7 @@ test('in Chromium it loads, updates, pauses, saves and stops a run', async (t) =
     // A view that came after the page was loaded: the first validated epoch.
     await page.locator('#view h2', { hasText: 'Confusion' }).waitFor();
     await page.locator('#view img[alt="filters of the first layer"]').waitFor();
+    await page.locator('#neighbours ~ .near').first().waitFor();
     t.true((await page.locator('#view svg').count()) >= 5);
     await page.getByRole('button', { name: 'Pause' }).click();
     await status(page, /^paused/);

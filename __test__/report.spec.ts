@@ -17,7 +17,7 @@ import {
   train,
 } from '../lib/index.js';
 import { readHistory } from '../lib/report/history.js';
-import { mistakes, spread, summarise } from '../lib/report/judged.js';
+import { mistakes, spread, spreadByClass, summarise } from '../lib/report/judged.js';
 import { chromiumPath, cli, drain, picture, TINY, TINY_CALL, temporary, tinyNetwork } from './helpers.js';
 
 /** What pages, drawings, tables and terminals could take for something else. A file's name has no slash. */
@@ -69,6 +69,11 @@ test('precision, recall and pairs of an evaluation that was counted by hand', (t
   t.deepEqual(mistakes(judged, 2), [5, 1]);
   t.deepEqual(spread(10, 4), [1, 3, 6, 8]);
   t.deepEqual(spread(2, 8), [0, 1]);
+  // Sorted by class or in turn: as many classes as there are.
+  t.deepEqual(spreadByClass(Int32Array.of(0, 1, 2, 3, 0, 1, 2, 3), 2), [5, 7]);
+  t.deepEqual(spreadByClass(Int32Array.of(0, 0, 0, 0, 1, 1, 2), 3), [2, 5, 6]);
+  t.deepEqual(spreadByClass(Int32Array.of(0, 0, 0, 0, 1, 1, 2), 5), [1, 3, 4, 5, 6]);
+  t.deepEqual(spreadByClass(Int32Array.of(5, 5), 8), [0, 1]);
 });
 
 test('a history takes back what a resumed run does again, and passes over half a line', async (t) => {

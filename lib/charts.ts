@@ -105,6 +105,8 @@ function panel({ series, title, format = '~g', log = false, last }: Chart, index
   const [low, high] = all.reduce(([a, b], { y }) => [Math.min(a, y), Math.max(b, y)], [Number.POSITIVE_INFINITY, 0]);
   const end = Math.max(2, last ?? 0, ...all.map(({ x }) => x));
   const first = Math.min(1, ...all.map(({ x }) => x));
+  // Powers of ten alone, where there are some: the lines between them say nothing.
+  const tens = log && all.length > 0 && low < high ? powersOfTen(low, high) : [];
   const position = { x: { scale: 'x', field: 'x' }, y: { scale: 'y', field: 'y' } };
   const colour = { scale: 'colour', field: 'series' };
   const lines = (data: string, width: number, opacity: number): Mark => ({
@@ -144,7 +146,14 @@ function panel({ series, title, format = '~g', log = false, last }: Chart, index
     ],
     axes: [
       { scale: 'x', orient: 'bottom', title: 'epoch', format: 'd', tickMinStep: 1, tickCount: 8 },
-      { scale: 'y', orient: 'left', title, format, grid: true, tickCount: log ? 4 : 6 },
+      {
+        scale: 'y',
+        orient: 'left',
+        title,
+        format,
+        grid: true,
+        ...(tens.length > 2 ? { values: tens } : { tickCount: log ? 4 : 6 }),
+      },
     ],
     marks: [
       grouped(`faint${index}`, (name) => [lines(name, 1, 0.35)]),
@@ -154,4 +163,10 @@ function panel({ series, title, format = '~g', log = false, last }: Chart, index
       ]),
     ],
   };
+}
+
+/** Those that a logarithmic axis from `low` to `high` shows. */
+function powersOfTen(low: number, high: number): number[] {
+  const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
+  return Array.from({ length: last - first + 1 }, (_, index) => 10 ** (first + index));
 }

@@ -10,13 +10,14 @@ import { environment } from '../environment.js';
 import { AlexnodeError, reason } from '../errors.js';
 import type { TrainEvent } from '../events.js';
 import { judgedView } from '../report/gather.js';
-import { History } from '../report/history.js';
+import { History, readHistory } from '../report/history.js';
 import { filterPictures } from '../report/index.js';
 import { renderPage, renderView } from '../report/page.js';
 import type { JudgedView, View } from '../report/view.js';
 import { describeData, type Training } from '../train.js';
 import { admitted } from './guard.js';
 import { Listener, type Message } from './listener.js';
+import { Look } from './look.js';
 import { controls, script } from './page.js';
 
 /** How to serve it. */
@@ -130,8 +131,9 @@ async function viewOf({ trainer, data, run }: Training): Promise<View> {
     sessions: [],
     network: { parameters: info.parameters, macs: info.macs },
   };
-  const history = new History();
-  for (const row of run?.rows ?? []) history.add(row);
+  // What earlier sessions told.
+  const history = run === undefined ? new History() : await readHistory(run.folder);
+  Object.assign(history, { paused: false, result: undefined });
   return {
     title: `${manifest.name}: ${config.network.name}`,
     manifest,
@@ -143,7 +145,11 @@ async function viewOf({ trainer, data, run }: Training): Promise<View> {
     judged: undefined,
     neighbours: undefined,
     data: data.info,
-    missing: ['the nearest training images, which come with the report at the end'],
+    missing: [
+      data.info.val === 0
+        ? 'what needs validation images (there are none)'
+        : 'what needs an evaluation, which comes with the first validated epoch',
+    ],
   };
 }
 
@@ -158,14 +164,21 @@ class LivePage {
   #stateAt = 0;
   /** Whether pictures may have come that no view has. */
   #stale = false;
+  readonly #look: Look;
 
   constructor(training: Training, view: View) {
     this.#training = training;
     this.#view = view;
+    this.#look = new Look(training, (neighbours, missing) => {
+      if (neighbours !== undefined) view.neighbours = neighbours;
+      view.missing = missing === undefined ? [] : [missing];
+      this.#renew();
+    });
   }
 
   event(event: TrainEvent): void {
     this.#view.history.add(event);
+    if (event.type === 'checkpoint' && event.why !== 'end') this.#look.checkpoint(event);
     const now = performance.now();
     if (event.type === 'step' && now - this.#stateAt < STATE_MS && !this.#stale) return;
     this.#stateAt = now;
@@ -173,12 +186,17 @@ class LivePage {
     // The pictures of an epoch are there when the next step comes; a step alone moves only the bar.
     const stale = event.type === 'epoch' || event.type === 'checkpoint';
     if (this.#stale || (event.type !== 'step' && event.type !== 'checkpoint')) {
-      this.#rendered = undefined;
-      this.#tell('view');
+      this.#renew();
     }
     this.#stale = stale;
     // Now: when a browser asks, the images may be gone.
     if (event.type === 'end') this.view().catch(() => undefined);
+  }
+
+  /** There is something new to see. */
+  #renew(): void {
+    this.#rendered = undefined;
+    this.#tell('view');
   }
 
   #tell(message: Message): void {
@@ -216,6 +234,13 @@ class LivePage {
     const what = `the weights after epoch ${this.#view.history.epochs.at(-1)?.epoch ?? '?'}`;
     this.#judged = { of: judgement, view: (await judgedView(data, judgement, what)).view };
     this.#view.judged = this.#judged.view;
+    if (this.#view.neighbours === undefined) {
+      this.#view.missing = [
+        run === undefined
+          ? 'the nearest training images, which need checkpoints (a run folder)'
+          : 'the nearest training images, which come with a checkpoint',
+      ];
+    }
   }
 
   #state(): string {
@@ -256,6 +281,7 @@ class LivePage {
   }
 
   async close(): Promise<void> {
+    await this.#look.close();
     await Promise.all([...this.#listeners].map((listener) => listener.close()));
     this.#listeners.clear();
   }

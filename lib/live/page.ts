@@ -6,7 +6,7 @@ import type { Html } from '../report/page.js';
 /** The bar. */
 export function controls(canSave: boolean): Html {
   return html`<div class="live"><header>
-<button id="pause" type="button">Pause</button><button id="save" type="button"${canSave ? '' : raw(' disabled')}>Snapshot now</button><button id="stop" type="button">Stop and save</button>
+<button id="pause" type="button">Pause</button><button id="save" type="button" title="Saves a checkpoint, and finds the nearest training images by it"${canSave ? '' : raw(' disabled')}>Snapshot now</button><button id="stop" type="button">Stop and save</button>
 <span id="status" role="status">connecting</span>
 <div class="progress"><i id="progress"></i></div>
 </header></div>`;

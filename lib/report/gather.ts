@@ -6,7 +6,7 @@ import { passOver } from '../images.js';
 import { inferenceOf, type Model } from '../model.js';
 import { Nearest } from '../similar.js';
 import { wilson } from '../statistics.js';
-import { mistakes, spread, summarise } from './judged.js';
+import { mistakes, spreadByClass, summarise } from './judged.js';
 import { dataUri, type Tile, tilePng } from './sheets.js';
 import type { JudgedView, Neighbourhood, ShownImage } from './view.js';
 
@@ -70,7 +70,7 @@ export async function judgedView(
       'val',
       indices.map((index) => judgedImage(judged, index, classes)),
     );
-  const predictions = await images(spread(judged.ids.length, PREDICTIONS));
+  const predictions = await images(spreadByClass(judged.labels, PREDICTIONS));
   const wrong = await images(mistakes(judged, MISTAKES));
   const share = (error: number) => ({ share: error, interval: wilson(error, judged.samples) });
   const all = judged.samples >= data.info.val ? 'all' : `${judged.samples} of`;
@@ -102,29 +102,22 @@ export async function neighbourhoods(
   signal: AbortSignal | undefined,
 ): Promise<{ rows: Neighbourhood[]; tiles: Tile[][]; among: string }> {
   const layer = model.hiddenLayer;
-  const inference = inferenceOf(model);
-  const wanted = spread(judged.ids.length, QUERIES).map((index) => judgedImage(judged, index, data.classes));
-  const queries = await load(data, 'val', wanted);
-  const features = wanted.map(() => new Float32Array());
-  const ids = new Map(wanted.map(({ id }, index) => [id, index]));
   const stopped = () => {
-    if (signal?.aborted === true) throw new AlexnodeError('ERR_ABORTED', 'the report was stopped');
+    if (signal?.aborted === true) throw new AlexnodeError('ERR_ABORTED', 'the search was stopped');
   };
-  const pass = { batch: model.batch, seed: data.config.seed };
-  for await (const images of passOver(data, { ...pass, split: 'val' })) {
-    stopped();
-    const here = images.ids;
-    if (!here.some((id) => ids.has(id))) continue;
-    const rows = await inference.outputs(images, layer);
-    const width = rows.length / here.length;
-    for (const [at, id] of here.entries()) {
-      const index = ids.get(id);
-      if (index !== undefined) features[index] = rows.slice(at * width, (at + 1) * width);
-    }
-  }
+  const wanted = spreadByClass(judged.labels, QUERIES).map((index) => judgedImage(judged, index, data.classes));
+  const queries = await load(data, 'val', wanted);
+  const { imageSize } = model.network.input;
+  const ids = Uint32Array.from(wanted, ({ id }) => id);
+  const images = await imagesOf(data, 'val', ids, imageSize);
+  const features: Float32Array[] = [];
+  const pixels = images.map((rgb) => ({ data: rgb, width: imageSize, height: imageSize }));
+  for await (const row of model.features(pixels, { layer })) features.push(row);
+  const inference = inferenceOf(model);
   const nearest = features.map(() => new Nearest(NEAR));
   const limit = data.info.train > most ? { limit: most } : {};
-  for await (const images of passOver(data, { ...pass, ...limit, split: 'train' })) {
+  const pass = { split: 'train', batch: model.batch, seed: data.config.seed, ...limit } as const;
+  for await (const images of passOver(data, pass)) {
     stopped();
     const rows = await inference.outputs(images, layer);
     for (const [index, feature] of features.entries()) nearest[index]?.look(feature, rows, images.ids, images.labels);

@@ -136,7 +136,7 @@ async function judge(view: View, files: Files, folder: string, options: ReportCa
   else await files.remove('mistakes.png');
   addSuspects(view, data, judged);
   const near = await neighbourhoods(model, data, judged, limit, signal);
-  view.neighbours = { layer: model.hiddenLayer, rows: near.rows, among: near.among };
+  view.neighbours = { layer: model.hiddenLayer, rows: near.rows, among: near.among, what };
   await files.write('nearest.png', sheetPng(near.tiles, { first: true }));
 }
 

@@ -106,6 +106,28 @@ export function spread(total: number, most: number): number[] {
   return Array.from({ length: count }, (_, index) => Math.floor(((index + 0.5) * total) / count));
 }
 
+/** Indices of `most` images of as many classes as there are, the classes evenly spread, and so the images of each. */
+export function spreadByClass(labels: Int32Array, most: number): number[] {
+  const byClass = new Map<number, number[]>();
+  for (const [index, label] of labels.entries()) {
+    const own = byClass.get(label);
+    if (own === undefined) byClass.set(label, [index]);
+    else own.push(index);
+  }
+  const classes = [...byClass].sort(([a], [b]) => a - b).map(([, own]) => own);
+  const wanted = spread(classes.length, most).map((index) => classes[index] ?? []);
+  const chosen: number[][] = wanted.map(() => []);
+  for (let left = Math.min(most, labels.length), round = 1; left > 0; round += 1) {
+    for (const [place, own] of wanted.entries()) {
+      if (left === 0 || own.length < round) continue;
+      chosen[place] = spread(own.length, round).map((index) => own[index] ?? 0);
+      left -= 1;
+    }
+    if (wanted.every((own) => own.length <= round)) break;
+  }
+  return chosen.flat();
+}
+
 /** The same from the probabilities of one model, image by image. */
 export async function judgementOf(images: AsyncIterable<Judged>, classes: number): Promise<Judgement> {
   const start = performance.now();

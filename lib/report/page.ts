@@ -30,7 +30,9 @@ const NONE = html``;
 
 const count = (value: number) => Math.round(value).toLocaleString('en-US');
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
-const short = (value: number) => String(Number(value.toPrecision(3)));
+const short = (value: number) =>
+  value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(1) : String(Number(value.toPrecision(3)));
+const moment = (iso: string) => `${iso.slice(0, 16).replace('T', ' ')} UTC`;
 
 /** Seconds as `1h 02m`, `3m 10s` or `8s`. */
 function duration(seconds: number): string {
@@ -115,7 +117,7 @@ function overview({ manifest, history, judged, missing }: View): Html {
   const seconds = result?.seconds ?? history.epochs.at(-1)?.seconds;
   const state = result === undefined ? (history.paused ? 'paused' : 'training') : result.status;
   return html`
-<p class="dim">${config.network.name} on ${name(manifest.data.source)}, ${config.devices.join(' + ')}, begun ${manifest.createdAt}</p>
+<p class="dim">${config.network.name} on ${name(manifest.data.source)}, ${config.devices.join(' + ')}, begun ${moment(manifest.createdAt)}</p>
 ${result?.error === undefined ? NONE : html`<div class="warning"><code>${result.error.code}</code> ${result.error.message}<br>${result.error.hint ?? ''}</div>`}
 <div class="tiles">
 ${tile(state, 'state')}
@@ -210,7 +212,8 @@ async function curves({ history, manifest }: View): Promise<Html> {
     },
   ];
   const pictures: Html[] = [];
-  for (const chart of [...both, ...rest]) pictures.push(raw(await chartsSvg([chart], PALETTE)));
+  const drawn = [...both, ...rest].filter(({ series }) => series.some(({ points }) => points.length > 0));
+  for (const chart of drawn) pictures.push(raw(await chartsSvg([chart], PALETTE)));
   return html`<h2 id="curves">Curves</h2>
 <div class="charts">${pictures}</div>
 <p class="dim">Training: running means during an epoch, with dropout and augmentation${manifest.config.recipe.augment ? '' : ' (which is off)'}; thin: inside epochs. Validation: central crops, afterwards.</p>`;
@@ -256,7 +259,7 @@ function neighbours({ neighbours: found }: View): Html {
   const figure = (image: ShownImage) =>
     html`<figure><img alt="" src="${image.picture}"><figcaption>${name(image.label)}${image.distance === undefined ? NONE : html`<br><span class="dim">${short(image.distance)}</span>`}</figcaption></figure>`;
   return html`<h2 id="neighbours">Nearest training images</h2>
-<p class="dim">Left a validation image, beside it those of ${found.among} whose outputs of ${name(found.layer)}, the last hidden layer, are nearest, with the Euclidean distance (the paper, figure 4 right).</p>
+<p class="dim">Left a validation image, beside it those of ${found.among} whose outputs of ${name(found.layer)}, the last hidden layer, are nearest, with the Euclidean distance (the paper, figure 4 right); by ${name(found.what)}.</p>
 ${found.rows.map(({ query, near }) => html`<div class="near">${[query, ...near].map(figure)}</div>`)}`;
 }
 
@@ -335,20 +338,24 @@ async function health({ history, layers }: View): Promise<Html> {
     (layer) => {
       const moves = last.layers.find((found) => found.name === layer.name);
       const units = last.units.find((found) => found.name === layer.name);
-      return html`<tr><td>${name(layer.name)}</td><td>${layer.type}</td><td>${layer.shape.join(' × ')}</td><td class="num">${layer.parameters > 0 ? count(layer.parameters) : ''}</td><td class="num">${moves === undefined ? '' : short(moves.weight)}</td><td class="num">${moves === undefined ? '' : short(updateRatio(moves))}</td><td class="num">${units === undefined ? '' : `${units.dead} of ${units.units}`}</td><td class="num">${units === undefined ? '' : percent(units.active)}</td></tr>`;
+      return html`<tr><td>${name(layer.name)}</td><td>${layer.type}</td><td class="line">${layer.shape.join(' × ')}</td><td class="num">${layer.parameters > 0 ? count(layer.parameters) : ''}</td><td class="num">${moves === undefined ? '' : short(moves.weight)}</td><td class="num">${moves === undefined ? '' : short(updateRatio(moves))}</td><td class="num">${units === undefined ? '' : `${units.dead} of ${units.units}`}</td><td class="num">${units === undefined ? '' : percent(units.active)}</td></tr>`;
     },
   )}</table></div>`;
 }
 
 function dataReport({ manifest, data }: View): Html {
-  const { kind, source, classes, train, val, imageSize, split, skipped, fingerprint } = manifest.data;
+  const { kind, source, classes, train, val, imageSize, split, skipped, quarantined = 0, fingerprint } = manifest.data;
+  const left = [
+    ...(skipped.length > 0 ? [`${count(skipped.length)} undecodable`] : []),
+    ...(quarantined > 0 ? [`${count(quarantined)} on the quarantine list`] : []),
+  ];
   return html`<h2 id="data">Data</h2>
 <table>
 <tr><th>source</th><td>${name(source)} (${kind})</td></tr>
 <tr><th>images</th><td>${count(train)} to train on, ${count(val)} to validate (split: ${split}), stored at ${imageSize} pixels</td></tr>
 <tr><th>classes</th><td>${classes.length}</td></tr>
 ${data === undefined ? NONE : html`<tr><th>mean colour</th><td>${data.mean.map((value) => value.toFixed(1)).join(', ')}</td></tr>`}
-<tr><th>left out</th><td>${skipped.length === 0 ? 'none' : `${skipped.length} undecodable`}</td></tr>
+<tr><th>left out</th><td>${left.length === 0 ? 'none' : left.join(', ')}</td></tr>
 <tr><th>fingerprint</th><td class="dim">${fingerprint}</td></tr>
 </table>
 ${skipped.length === 0 ? NONE : html`<details><summary>left out</summary><table>${skipped.slice(0, 100).map(({ path, reason }) => html`<tr><td>${name(path)}</td><td>${name(reason)}</td></tr>`)}</table></details>`}

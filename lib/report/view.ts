@@ -52,8 +52,8 @@ export interface View {
   filters: string | undefined;
   grown: { epoch: number; picture: string }[];
   judged: JudgedView | undefined;
-  /** Figure 4 of the paper, right, and the layer whose outputs are compared. */
-  neighbours: { layer: string; rows: Neighbourhood[]; among: string } | undefined;
+  /** Figure 4 of the paper, right: the layer whose outputs are compared, among which images, and by which weights. */
+  neighbours: { layer: string; rows: Neighbourhood[]; among: string; what: string } | undefined;
   /** The data set, where it could be opened. */
   data: Pick<DatasetInfo, 'perClass' | 'mean'> | undefined;
   /** Why parts are missing. */
