@@ -18,7 +18,7 @@ import {
 } from '../lib/index.js';
 import { readHistory } from '../lib/report/history.js';
 import { mistakes, spread, spreadByClass, summarise } from '../lib/report/judged.js';
-import { chromiumPath, cli, drain, picture, TINY, TINY_CALL, temporary, tinyNetwork } from './helpers.js';
+import { chromiumPath, cli, drain, linesOf, picture, TINY, TINY_CALL, temporary, tinyNetwork } from './helpers.js';
 
 /** What pages, drawings, tables and terminals could take for something else. A file's name has no slash. */
 const HOSTILE = [
@@ -279,10 +279,14 @@ test('the command writes it at the end of a training, and again when asked', asy
   const folder = temporary();
   const trained = await cli(['train', '--out', 'run', '--limit', '100', '--steps', '4', '--json'], folder).ended;
   t.is(trained.code, 0, trained.stderr);
-  const last = JSON.parse(trained.stdout.trim().split('\n').at(-1) ?? '{}') as { type: string; path: string };
-  t.is(last.type, 'report');
-  t.true(existsSync(last.path));
-  rmSync(last.path);
+  const lines = linesOf(trained.stdout);
+  t.deepEqual(
+    lines.slice(-2).map(({ type }) => type),
+    ['report', 'end'],
+  );
+  const path = String(lines.at(-2)?.path);
+  t.true(existsSync(path));
+  rmSync(path);
   const again = await cli(['report', 'run', '--limit', '50'], folder).ended;
   t.is(again.code, 0, again.stderr);
   t.regex(again.stdout, /run\/report\.html/);

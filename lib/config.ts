@@ -18,7 +18,7 @@ export const seedSchema = z.int().nonnegative().max(Number.MAX_SAFE_INTEGER);
 export const countSchema = count;
 
 /** Views per image; the paper's tests have one or ten. */
-const cropsSchema = z.literal([1, 10]).default(1);
+export const cropsSchema = z.literal([1, 10]).default(1);
 
 /** What an evaluation is of. */
 export const evaluateSchema = z.strictObject({

@@ -4,9 +4,11 @@ import { resolve } from 'node:path';
 import { exportOnnx as onnxNative, exportSafetensors as safetensorsNative } from '#native';
 
 import type { Saved } from './checkpoint.js';
+import { check } from './config.js';
 import { VERSION } from './environment.js';
 import { nativeAsync, usage } from './errors.js';
 import type { NetworkSpec } from './layers.js';
+import { exportOnnxSchema, exportSchema } from './options.js';
 import { fileOf, openWeights, type Weights } from './weights.js';
 
 /** What to export, and where to. */
@@ -39,7 +41,9 @@ export interface OnnxFile {
  * Writes a network as an ONNX model: `images` in, `probabilities` and `logits` out. Mean and scale are inside; its metadata hold `classes` and
  * `preprocessing`, both JSON, and where it comes from. ERR_CHECKPOINT where the weights are missing or damaged.
  */
-export async function exportOnnx({ model, file, embedPreprocessing = false }: ExportOnnxCall): Promise<OnnxFile> {
+export async function exportOnnx(options: ExportOnnxCall): Promise<OnnxFile> {
+  check(exportOnnxSchema, options, 'export');
+  const { model, file, embedPreprocessing = false } = options;
   const weights = await open(model, file);
   const { metadata, sha256 } = weights;
   const { network } = metadata.config;
@@ -78,7 +82,9 @@ function preprocessing({ input: { imageSize, cropSize } }: NetworkSpec, embedded
  * inputs of one behind maps in the order channel, row, column), `<layer>.bias`, `input.mean`, `input.colour`; `alexnode` in the header holds the network,
  * its classes and its training as JSON. `loadModel()` and `train({ init })` read it. ERR_CHECKPOINT where the weights are missing or damaged.
  */
-export async function exportSafetensors({ model, file }: ExportCall): Promise<Saved> {
+export async function exportSafetensors(options: ExportCall): Promise<Saved> {
+  check(exportSchema, options, 'export');
+  const { model, file } = options;
   const weights = await open(model, file);
   const request = { ...requestOf(weights, file), metadata: JSON.stringify(weights.metadata) };
   return JSON.parse(await nativeAsync(() => safetensorsNative(JSON.stringify(request)))) as Saved;

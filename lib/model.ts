@@ -9,6 +9,7 @@ import { Inference } from './inference.js';
 import type { NetworkSpec } from './layers.js';
 import { suggestion } from './nearest.js';
 import { chooseDevices, lastHidden } from './network.js';
+import { featureSchema } from './options.js';
 import { ordered, type Started } from './ordered.js';
 import type { RunConfig } from './run.js';
 import { largest } from './statistics.js';
@@ -161,6 +162,7 @@ export class Model implements AsyncDisposable {
     images: Iterable<ImageInput> | AsyncIterable<ImageInput>,
     options: FeatureOptions = {},
   ): AsyncGenerator<Float32Array, void> {
+    check(featureSchema, options, 'features');
     const layer = options.layer ?? this.hiddenLayer;
     this.#checkLayer(layer);
     const start = (image: ImageInput): Started<Float32Array> => {

@@ -8,6 +8,7 @@ import { NativePacker, NativeVerifier } from '#native';
 import { check, countSchema, dataSchema } from './config.js';
 import { AlexnodeError, native, nativeAsync } from './errors.js';
 import { takeLock } from './lock.js';
+import { verifySchema } from './options.js';
 import { resolveSource } from './prepare.js';
 
 const packSchema = dataSchema.omit({ limit: true, imageSize: true, balance: true }).extend({
@@ -179,7 +180,7 @@ export async function* verifyPack(
   folder: string,
   options: { threads?: number; signal?: AbortSignal } = {},
 ): AsyncGenerator<PackChecked, void> {
-  const { threads, signal } = options;
+  const { threads, signal } = check(verifySchema, options, 'verify') as typeof options;
   const verifier = await nativeAsync(() => NativeVerifier.open(resolve(folder), threads));
   try {
     yield* answers<PackChecked>(verifier, signal, 'Nothing was changed.');

@@ -10,6 +10,7 @@ import { nearestFolder } from './files.js';
 import { dataWarnings } from './guard.js';
 import type { InitReport } from './init.js';
 import { type NetworkInfo, parametricLayers } from './network.js';
+import { checkRehearse } from './options.js';
 import { type Prepared, prepare, prepareResume, type TrainOptions } from './prepare.js';
 import type { Recipe } from './recipe.js';
 import { Run, readManifest } from './run.js';
@@ -64,6 +65,7 @@ const VAL_BATCHES = 4;
  * again. Throws what the run would have thrown.
  */
 export async function rehearse(options: RehearseCall = {}): Promise<Rehearsal> {
+  checkRehearse(options);
   const { out, resume, ...what } = options;
   const prepared =
     resume === undefined ? await prepare(what) : await prepareResume((await readManifest(resume)).config, what);

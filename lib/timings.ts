@@ -1,8 +1,9 @@
 /** Times of a training step and of its parts, and what the device could do at most. */
 import { measureCeilings as measureNative } from '#native';
-
+import { check } from './config.js';
 import type { Precision } from './engine.js';
 import { nativeAsync } from './errors.js';
+import { ceilingsSchema } from './options.js';
 
 /** How carefully to measure. */
 export interface TimingOptions {
@@ -133,6 +134,7 @@ export interface CeilingsOptions extends TimingOptions {
 
 /** Measures `device`, which must have some memory left. ERR_DEVICE where it cannot be used. */
 export async function measureCeilings(device: string, options: CeilingsOptions = {}): Promise<Ceilings> {
+  check(ceilingsSchema, options, 'ceilings');
   const { precision, threads, notices, ...rest } = options;
   const request = JSON.stringify({ device, precision, threads, notices, options: rest });
   return JSON.parse(await nativeAsync(() => measureNative(request))) as Ceilings;

@@ -7,6 +7,7 @@ import type { Dataset } from './data.js';
 import { environment } from './environment.js';
 import { usage } from './errors.js';
 import type { TrainEvent, TrainResult, WarningEvent } from './events.js';
+import { checkTrain } from './options.js';
 import { type Prepared, prepare, prepareResume, type TrainOptions } from './prepare.js';
 import { type Manifest, Run } from './run.js';
 import { Trainer } from './trainer.js';
@@ -101,6 +102,7 @@ export class Training implements AsyncIterable<TrainEvent>, AsyncDisposable {
  * ```
  */
 export async function train(options: TrainCall = {}): Promise<Training> {
+  checkTrain(options);
   const { out, resume, steps, signal, ...what } = options;
   if (resume === undefined) return start(what, out, steps, signal);
   if (out !== undefined)

@@ -1,5 +1,6 @@
 /** The training loop. It reads from top to bottom: epochs, segments of steps, validation, checkpoint. */
 import { type CheckpointMetadata, type Cursor, parseMetadata, type Saved } from './checkpoint.js';
+import { check } from './config.js';
 import { checkClasses, type Dataset, namesOf } from './data.js';
 import { causeOfChance, diagnoseEpoch, inputBound, labelSuspects, suspects } from './diagnose.js';
 import { draw } from './draw.js';
@@ -31,6 +32,7 @@ import { dataWarnings, diverged, Guard } from './guard.js';
 import { healthOf, LOOKED_AT } from './health.js';
 import type { Adoption } from './init.js';
 import { describeNetwork, type NetworkInfo, parametricLayers } from './network.js';
+import { profileSchema, runSchema, testSchema, timingSchema, trainerSchema } from './options.js';
 import { Pace } from './pace.js';
 import type { Rates, Recipe } from './recipe.js';
 import type { Run, RunConfig } from './run.js';
@@ -115,6 +117,7 @@ export class Trainer implements AsyncDisposable {
 
   /** Plans the network, takes the devices, draws the weights. ERR_USAGE, ERR_SHAPE or ERR_DEVICE names what does not fit. */
   static async create(options: TrainerOptions): Promise<Trainer> {
+    check(trainerSchema, options, 'trainer');
     const { data } = options;
     const config = settle(options);
     const { network, recipe, devices, threads, seed, precision } = config;
@@ -150,6 +153,7 @@ export class Trainer implements AsyncDisposable {
    * A non-finite loss ends it as `diverged` and throws ERR_DIVERGED after the `end` event.
    */
   async *train(options: TrainerRunOptions = {}): AsyncGenerator<TrainEvent, TrainResult> {
+    check(runSchema, options, 'train');
     if (this.#session !== undefined) throw usage('this trainer is training already');
     const { run, signal } = options;
     const session = new Session(run, this.cursor.step + (options.steps ?? Number.POSITIVE_INFINITY));
@@ -448,6 +452,7 @@ export class Trainer implements AsyncDisposable {
 
   /** Loss and errors over a split; not while it is training. ERR_ABORTED where `signal` is aborted. */
   async evaluate(options: EvaluateOptions & { signal?: AbortSignal } = {}): Promise<Evaluation> {
+    check(testSchema, options, 'evaluate');
     if (this.#session !== undefined) throw usage('this trainer is training; evaluate before or after');
     const { signal, ...request } = options;
     return this.#cancelled(signal, 'the evaluation was stopped', () => this.#engine.evaluate(request));
@@ -458,6 +463,7 @@ export class Trainer implements AsyncDisposable {
    * training. Nothing has been learnt afterwards. ERR_ABORTED where `signal` is aborted.
    */
   async timings(options: TimingOptions & { signal?: AbortSignal } = {}): Promise<Timings> {
+    check(timingSchema, options, 'timings');
     if (this.#session !== undefined) throw usage('this trainer is training; measure before or after');
     const { signal, ...request } = options;
     return this.#cancelled(signal, 'the measurement was stopped', () => this.#engine.timings(request));
@@ -468,6 +474,7 @@ export class Trainer implements AsyncDisposable {
    * its times out. Weights and momentum change, by steps of a rate of 1e-6. ERR_ABORTED where `signal` is aborted.
    */
   async profile(options: ProfileOptions & { signal?: AbortSignal }): Promise<Profile> {
+    check(profileSchema, options, 'profile');
     if (this.#session !== undefined) throw usage('this trainer is training; measure before or after');
     const { signal, ...request } = options;
     return this.#cancelled(signal, 'the measurement was stopped', () => this.#engine.profile(request));

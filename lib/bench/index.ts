@@ -9,6 +9,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { check } from '../config.js';
 import { doctor } from '../doctor.js';
 import type { Precision } from '../engine.js';
 import { environment } from '../environment.js';
@@ -16,6 +17,7 @@ import { AlexnodeError } from '../errors.js';
 import { gpus } from '../gpu-check/gpus.js';
 import { RATE_OF_2012 } from '../gpu-check/index.js';
 import { chooseDevices } from '../network.js';
+import { benchSchema } from '../options.js';
 import { type Ceilings, measureCeilings, type Spread } from '../timings.js';
 import { type Meanwhile, OwnRunner, PeerRunner, peerOf, round } from './contest.js';
 import { Peer, type PeerName, type PeerPlaces } from './peers.js';
@@ -62,6 +64,7 @@ export type BenchEvent = { type: 'progress'; message: string } | { type: 'report
 
 /** Runs the bench. A peer that cannot take part is named in `missing`, with what installs it. */
 export async function* bench(options: BenchOptions = {}): AsyncGenerator<BenchEvent, void> {
+  check(benchSchema, options, 'bench');
   const { preset = 'paper', rounds = 5, turn = 0.5, peers: names = [], seed = 1, notices = false, signal } = options;
   const { precision = 'fp32', devices = chooseDevices().devices, threads, batch } = options;
   const start = performance.now();

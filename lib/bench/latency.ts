@@ -3,11 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { check } from '../config.js';
 import type { Precision } from '../engine.js';
 import { type Environment, environment } from '../environment.js';
 import type { Pixels } from '../images.js';
 import { loadModel } from '../model.js';
 import { chooseDevices } from '../network.js';
+import { latencySchema } from '../options.js';
 import type { Spread } from '../timings.js';
 import { drawn } from './pictures.js';
 import { spreadOf } from './report.js';
@@ -36,6 +38,7 @@ export interface LatencyReport {
 
 /** Predicts pictures of the size of a photograph, one after the other. */
 export async function benchLatency(options: LatencyOptions = {}): Promise<LatencyReport> {
+  check(latencySchema, options, 'latency');
   const {
     preset = 'paper',
     devices = chooseDevices().devices,

@@ -2,12 +2,13 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-
+import { check } from '../config.js';
 import { openDataset } from '../data.js';
 import { type Environment, environment } from '../environment.js';
 import { decodeImages, listPictures, prepareImages } from '../images.js';
 import { avgPool2d, he, linear } from '../layers.js';
 import { preset } from '../models/index.js';
+import { loaderSchema } from '../options.js';
 import type { Spread } from '../timings.js';
 import { Trainer } from '../trainer.js';
 import type { PeerPlaces } from './peers.js';
@@ -63,6 +64,7 @@ const PEERS = [
 
 /** Measures all stages, each program in its turn, on one core. ERR_DATA where `data` has no pictures. */
 export async function benchLoader(options: LoaderOptions = {}): Promise<LoaderReport> {
+  check(loaderSchema, options, 'loader');
   const { data, count = 100, rounds = 5, places = {}, signal } = options;
   const folder = await mkdtemp(join(tmpdir(), 'alexnode-loader-'));
   const wires: Wire[] = [];

@@ -4,12 +4,14 @@
  *
  * The same runs on emulated devices and on the processor, with smaller amounts: then it says that the check works, and nothing about a GPU.
  */
+import { check } from '../config.js';
 import { openDataset } from '../data.js';
 import { doctor } from '../doctor.js';
 import { PRECISIONS, type Precision } from '../engine.js';
 import { environment } from '../environment.js';
 import { AlexnodeError, fromNative, usage } from '../errors.js';
 import { chooseDevices } from '../network.js';
+import { gpuCheckSchema } from '../options.js';
 import type { TimingOptions } from '../timings.js';
 import { checkCurves } from './curves.js';
 import { gpus } from './gpus.js';
@@ -83,6 +85,7 @@ type Kind = GpuCheckReport['kind'];
 
 /** Runs the check; a part that fails does not keep the next one from running. ERR_DEVICE where there is no device to check. */
 export async function* gpuCheck(options: GpuCheckOptions = {}): AsyncGenerator<GpuCheckEvent> {
+  check(gpuCheckSchema, options, 'gpuCheck');
   const { parts: wanted = PARTS, quick = false, seed = 1, threads, notices = false, signal } = options;
   const { kernels: program } = options;
   const start = performance.now();

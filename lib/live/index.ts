@@ -6,9 +6,11 @@ import { createAdaptorServer } from '@hono/node-server';
 import { Hono } from 'hono';
 import { secureHeaders } from 'hono/secure-headers';
 import { type SSEStreamingApi, streamSSE } from 'hono/streaming';
+import { check } from '../config.js';
 import { environment } from '../environment.js';
 import { AlexnodeError, reason } from '../errors.js';
 import type { TrainEvent } from '../events.js';
+import { liveSchema } from '../options.js';
 import { judgedView } from '../report/gather.js';
 import { History, readHistory } from '../report/history.js';
 import { filterPictures } from '../report/index.js';
@@ -50,6 +52,7 @@ const STATE_MS = 250;
  * ```
  */
 export async function serveLive(training: Training, options: LiveOptions = {}): Promise<Live> {
+  check(liveSchema, options, 'live');
   const page = new LivePage(training, await viewOf(training));
   const token = randomBytes(24).toString('base64url');
   let port = 0;

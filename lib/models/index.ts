@@ -1,6 +1,8 @@
 /** The presets by name. */
+import { check } from '../config.js';
 import { usage } from '../errors.js';
 import { suggestion } from '../nearest.js';
+import { presetSchema } from '../options.js';
 import { code2012, half, noNorm, noOverlap, owt, paper } from './alexnet.js';
 import { cifar11pct, cifar13pct, cifar18pct, cifar19pct, cifar80sec, cifarFig1Relu, cifarFig1Tanh } from './cifar.js';
 import { demo } from './demo.js';
@@ -45,5 +47,6 @@ export function preset(name: string, options: PresetOptions): Preset {
     const names = Object.keys(PRESETS);
     throw usage(`preset ${name}: there is none of that name`, suggestion(name, names));
   }
+  check(presetSchema, options, `preset ${name}`);
   return structuredClone(PRESETS[name as PresetName].make(options));
 }

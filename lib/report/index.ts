@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 
-import { check, countSchema } from '../config.js';
+import { check } from '../config.js';
 import { type Dataset, namesOf } from '../data.js';
 import { labelSuspects, suspects } from '../diagnose.js';
 import type { Judgement } from '../engine.js';
@@ -13,6 +13,7 @@ import { writeAtomic } from '../files.js';
 import { csv } from '../metrics.js';
 import type { Model, ModelOptions } from '../model.js';
 import { describeNetwork } from '../network.js';
+import { reportSchema } from '../options.js';
 import { readManifest } from '../run.js';
 import { Together } from '../together.js';
 import { judgedView, neighbourhoods } from './gather.js';
@@ -55,6 +56,7 @@ const MOST_MISTAKES = 1000;
  * cannot be had, the report is written without the parts that need them, and says so. ERR_CHECKPOINT where there is no run, ERR_ABORTED where `signal` is aborted.
  */
 export async function report(options: ReportCall): Promise<Report> {
+  check(reportSchema, options, 'report');
   const folder = resolve(options.run);
   const manifest = await readManifest(options.run);
   const history = await readHistory(folder);
@@ -72,7 +74,7 @@ export async function report(options: ReportCall): Promise<Report> {
     missing: [],
   };
   const extra = new Files(folder);
-  const limit = options.limit === 0 ? 0 : check(countSchema, options.limit ?? MOST_IMAGES, 'limit');
+  const limit = options.limit ?? MOST_IMAGES;
   if (limit === 0) view.missing.push('what needs images (`alexnode report` looks at them)');
   else {
     try {
