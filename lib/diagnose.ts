@@ -209,7 +209,7 @@ function overfitting({ event, data, recipe, bestEpoch }: EpochCase): WarningEven
 }
 
 /** The likely cause of a loss that stays at chance, as far as the layers tell. */
-export function causeOfChance(layers: LayerHealth[], units: UnitHealth[]): string | undefined {
+export function causeOfChance(layers: LayerHealth[], units: UnitHealth[]): string {
   const dead = units.filter((layer) => layer.units > 0 && layer.dead >= DEAD_SHARE * layer.units);
   if (dead.length > 0) {
     return `The likely cause: dead units (${list(dead.map(({ name, dead: count, units: all }) => `${name} ${count} of ${all}`))}).`;
@@ -221,7 +221,7 @@ export function causeOfChance(layers: LayerHealth[], units: UnitHealth[]): strin
   if (still.length > 0) {
     return `The likely cause: gradients that vanish (update / weight ratio of ${list(still.map((layer) => `${layer.name} ${short(learning(layer))}`))}): initial weights too small for the depth, or a rate that is too low.`;
   }
-  return undefined;
+  return 'The layers move as they should, so the likely cause is the data: labels that do not belong to their images, or images that do not show them.';
 }
 
 /** An image whose label looks wrong. */

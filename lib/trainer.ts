@@ -253,8 +253,7 @@ export class Trainer implements AsyncDisposable {
     const waits = seconds > 10 ? inputBound(waitSeconds / seconds, seconds, this.data.info) : undefined;
     if (chance !== undefined) {
       const { layers, units } = await this.#look();
-      const cause = causeOfChance(layers, units);
-      if (cause !== undefined) chance.hint = `${cause} ${chance.hint}`;
+      chance.hint = `${causeOfChance(layers, units)} ${chance.hint}`;
     }
     return this.#news([chance, waits]);
   }
