@@ -11,9 +11,10 @@ import {
   readCheckpoint,
 } from '#native';
 
+import { imagesOf, namesOf } from '../lib/data.js';
 import { evaluate, loadModel, similar, train } from '../lib/index.js';
 import { colourPixels, colourRun } from './colours.js';
-import { drain, newest, temporary } from './helpers.js';
+import { drain, newest, slowNetwork, TINY, temporary } from './helpers.js';
 
 /** What a call may take of the JS thread's CPU time. */
 const LIMIT_MS = 5;
@@ -63,15 +64,25 @@ linux('no native call of a training holds the JS thread for more than 5 ms of it
   {
     await using training = await train({
       preset: 'demo',
-      recipe: { epochs: 3 },
-      limit: 500,
-      steps: 12,
+      recipe: { epochs: 1 },
+      limit: 384,
       out: `${temporary()}/run`,
     });
     await drain(training);
     const { trainer } = training;
     await trainer.evaluate({ limit: 100 });
     await trainer.tensor('conv1.weight');
+    await imagesOf(
+      training.data,
+      'val',
+      Uint32Array.from({ length: 200 }, (_, id) => id),
+      96,
+    );
+    namesOf(
+      training.data,
+      'val',
+      Uint32Array.from({ length: 1000 }, (_, id) => id),
+    );
     // The static ones cannot be replaced; they are called here once more, as lib does.
     const { network, devices, seed, recipe, data, precision } = trainer.config;
     const { batch, momentum } = recipe;
@@ -88,15 +99,58 @@ linux('no native call of a training holds the JS thread for more than 5 ms of it
     opened.close();
   }
   const names = new Set(calls.map(({ call }) => call));
-  for (const method of ['run', 'evaluate', 'save', 'load', 'tensor', 'cancel', 'dispose']) {
+  for (const method of ['run', 'judge', 'statistics', 'evaluate', 'save', 'load', 'tensor', 'cancel', 'dispose']) {
     t.true(names.has(`NativeTrainer.${method}`), method);
   }
+  for (const method of ['images', 'names']) t.true(names.has(`NativeDataset.${method}`), method);
   t.deepEqual(
     calls.filter(({ ms }) => ms > LIMIT_MS),
     [],
   );
   const longest = calls.toSorted((a, b) => b.ms - a.ms)[0];
   t.log(`${calls.length} calls, the longest ${longest?.call}: ${longest?.ms.toFixed(2)} ms`);
+});
+
+/** How often the event loop comes round while a promise is pending. */
+async function rounds(promise: Promise<unknown>): Promise<number> {
+  let pending = true;
+  let count = 0;
+  const round = () => {
+    count += 1;
+    if (pending) setImmediate(round);
+  };
+  setImmediate(round);
+  await promise;
+  pending = false;
+  return count;
+}
+
+test.serial('the loop goes round and timers fire while a training looks at images and layers', async (t) => {
+  // Heavy enough to take a while: 64 images of a hundred million multiply-adds.
+  const recipe = { ...TINY, batch: 32 };
+  await using training = await train({ network: slowNetwork, recipe, limit: 64 });
+  const { network, devices, seed, data, precision } = training.trainer.config;
+  const config = { network, devices, seed, batch: 32, momentum: 0.9, precision };
+  const opened = await NativeDataset.open(JSON.stringify(data));
+  const made = await NativeTrainer.create(JSON.stringify(config), opened);
+  const ids = Uint32Array.from({ length: 1000 }, (_, id) => id);
+  for (const [name, call] of [
+    ['judge', () => made.judge(JSON.stringify({ split: 'val', crops: 1, limit: 64 }))],
+    ['statistics', () => made.statistics(JSON.stringify({ split: 'val', limit: 64 }))],
+    ['images', () => opened.images('val', ids, 256)],
+  ] as const) {
+    let fired = 0;
+    const timer = setInterval(() => {
+      fired += 1;
+    }, 1);
+    const count = await rounds(call());
+    clearInterval(timer);
+    // A call that works on this thread comes back with its promise settled: one round, and no timer.
+    t.true(count > 10, `${name}: ${count} rounds`);
+    t.true(fired > 1, `${name}: ${fired} timers`);
+  }
+  await made.dispose();
+  opened.close();
 });
 
 linux('nor does one of a trained network', async (t) => {
