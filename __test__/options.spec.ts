@@ -93,7 +93,7 @@ test('values of another type name what is expected', async (t) => {
     [{ data: 5 }, 'train.data: expected string, got 5'],
     [{ freeze: 'conv*' }, 'train.freeze: expected array, got "conv*"'],
     [{ lrScale: { fc8: '10' } }, 'train.lrScale.fc8: expected number, got "10"'],
-    [{ steps: 0 }, 'train.steps: must be greater than 0, got 0'],
+    [{ steps: -1 }, 'train.steps: must be at least 0, got -1'],
     [{ tensorboard: 'yes' }, 'train.tensorboard: expected boolean, got "yes"'],
   ] as [object, string][]) {
     t.is((await refusal(train, options)).message, message);

@@ -54,7 +54,7 @@ const what = {
   saveEvery: any,
   init: text,
   freeze: texts,
-  lrScale: z.record(z.string(), z.number().nonnegative()).optional(),
+  lrScale: z.record(z.string(), z.number()).optional(),
   tensorboard: flag,
 };
 
@@ -62,7 +62,7 @@ const trainSchema = z.strictObject({
   ...what,
   out: z.union([text, z.custom<(name: string) => string>((value) => typeof value === 'function')]),
   resume: text,
-  steps: count,
+  steps: whole,
   signal: any,
 } satisfies Shape<TrainCall>);
 
@@ -87,7 +87,7 @@ export const trainerSchema = z.strictObject({
 /** Of `Trainer.train()`. */
 export const runSchema = z.strictObject({
   run: any,
-  steps: count,
+  steps: whole,
   signal: any,
   resumed: any,
   warnings: any,
