@@ -22,7 +22,9 @@ import { AlexnodeError, native, nativeAsync, usage } from './errors.js';
  * - `onBadImage` (`error`): an undecodable file is an error, or is skipped and listed in `info.skipped`.
  * - `quarantine`: a list of files to leave out, as `writeQuarantine` writes it; `info.quarantined` counts those that were there.
  * - `balance` (`none`): with `sample` an epoch has equally many images of each class; those of small classes come several times, with other
- *   crops and colours each time.
+ *   crops and colours each time. With `loss` it has every image once, and an image of class c counts N / (K n_c) in the loss, where n_c of N training images
+ *   are of that class and K classes have any: the mean over the training images is 1. What is reported as the loss of a training is without these weights,
+ *   and so is every validation.
  * - `limit`: train on the first N images of the seeded order.
  * - `threads`: decoding threads; `cacheDir`: where statistics are kept.
  */
@@ -54,6 +56,8 @@ export interface DatasetInfo {
   imageSize: number;
   split: 'given' | 'by content hash' | 'generated';
   perClass: { train: number[]; val: number[] };
+  /** With `balance: 'loss'` what an image of each class counts in the loss. */
+  classWeights: number[] | null;
   /** Files that could not be decoded (`onBadImage: 'skip'`). */
   skipped: { path: string; reason: string }[];
   /** Files that the quarantine list leaves out. */

@@ -29,8 +29,8 @@ export interface TrainOptions {
   /** Train on the first N images of the seeded order. */
   limit?: number;
   valFraction?: number;
-  /** With `sample` an epoch has equally many images of each class. Default `none`. */
-  balance?: 'none' | 'sample';
+  /** With `sample` an epoch has equally many images of each class, with `loss` those of small classes count more in the loss. Default `none`. */
+  balance?: 'none' | 'sample' | 'loss';
   onBadImage?: 'error' | 'skip';
   /** A list of files to leave out, as a scan writes it. */
   quarantine?: string;

@@ -99,6 +99,10 @@ pub struct DatasetInfo {
     pub split: SplitOrigin,
     /// Images of each class.
     pub per_class: PerClass,
+    /// With [`Balance::Loss`] what an image of each class counts in the loss: `N / (K n_c)`, where `n_c` of the `N` training images are of
+    /// class `c` and `K` classes have any. All these classes together count alike then, and the mean over the training images is 1. A
+    /// class that a `limit` leaves without images has 0.
+    pub class_weights: Option<Vec<f32>>,
     /// Files that were left out.
     pub skipped: Vec<Skipped>,
     /// Files that were not looked at, because a quarantine list names them.
@@ -209,6 +213,7 @@ impl Dataset {
                 image_size: size,
                 split,
                 per_class: PerClass::default(),
+                class_weights: None,
                 skipped,
                 quarantined,
                 mean: [0.0; 3],
@@ -223,6 +228,9 @@ impl Dataset {
             threads: options.threads(),
         };
         dataset.info.per_class = PerClass { train: dataset.count(Split::Train), val: dataset.count(Split::Val) };
+        if options.balance == Balance::Loss {
+            dataset.info.class_weights = Some(weights(&dataset.info.per_class.train));
+        }
         dataset.check_classes()?;
         Ok((dataset, stamp))
     }
@@ -408,6 +416,13 @@ impl Dataset {
         }
         Ok(())
     }
+}
+
+/// [`DatasetInfo::class_weights`] for so many images of each class.
+fn weights(counts: &[usize]) -> Vec<f32> {
+    let present = counts.iter().filter(|count| **count > 0).count();
+    let each = counts.iter().sum::<usize>() as f64 / present as f64;
+    counts.iter().map(|&count| if count == 0 { 0.0 } else { (each / count as f64) as f32 }).collect()
 }
 
 /// Places for the images that stay in memory. All of them where they fit; of a larger set the first ones, if it is a quarter at least:

@@ -53,6 +53,8 @@ pub enum Balance {
     /// An epoch has as many images as before, but equally many of each class. Images of small classes come several times, each time with a
     /// crop, flip and colours of its own; those of large ones take turns over the epochs, so that none is left out for good.
     Sample,
+    /// An epoch has every image once, but an image of a small class counts more in the loss: see [`DatasetInfo::class_weights`](crate::DatasetInfo::class_weights).
+    Loss,
 }
 
 /// How to open a data set.
