@@ -122,6 +122,7 @@ export const dataSchema = z.strictObject({
   quarantine: z.string().min(1).optional(),
   limit: count.optional(),
   balance: z.enum(['none', 'sample', 'loss']).default('none'),
+  classes: z.array(z.string().min(1)).optional(),
   threads: count.optional(),
   cacheDir: z.string().min(1).optional(),
 });

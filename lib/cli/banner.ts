@@ -27,11 +27,12 @@ function deviceText(names: string[], why: string): string {
 }
 
 function dataText(info: DatasetInfo): string {
-  const { classes, train, val, imageSize, split, source, kind, quarantined } = info;
+  const { classes, train, val, imageSize, split, source, kind, quarantined, keptTogether } = info;
   const name = kind === 'generated' ? 'generated' : `${source} (${kind})`;
   const validation = val === 0 ? 'no validation images' : `${count(val)} validation images`;
+  const together = keptTogether === 0 ? '' : `, ${count(keptTogether)} that look alike kept together`;
   const out = quarantined === 0 ? '' : `; ${count(quarantined)} files left out by the quarantine list`;
-  return `${name}: ${classes.length} classes, ${count(train)} training and ${validation} of ${imageSize} pixels, split ${split}${out}`;
+  return `${name}: ${classes.length} classes, ${count(train)} training and ${validation} of ${imageSize} pixels, split ${split}${together}${out}`;
 }
 
 /** What the classes count, where the loss is weighed by them. */

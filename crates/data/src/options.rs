@@ -83,6 +83,10 @@ pub struct DatasetOptions {
     /// What is done about classes with unequally many training images. Default: nothing.
     #[serde(default)]
     pub balance: Balance,
+    /// The names of the classes in the order in which they are numbered, as a network knows them. A source with other names is numbered in an
+    /// order of its own: who needs these compares [`DatasetInfo::classes`](crate::DatasetInfo::classes). Default: that of the source.
+    #[serde(default)]
+    pub classes: Option<Vec<String>>,
     /// Threads that decode. Default: as many as the process may use.
     #[serde(default)]
     pub threads: Option<usize>,
@@ -115,6 +119,7 @@ impl DatasetOptions {
             quarantine: None,
             limit: None,
             balance: Balance::default(),
+            classes: None,
             threads: None,
             cache_dir: None,
         }
