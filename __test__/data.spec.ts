@@ -1,7 +1,9 @@
 import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import test from 'ava';
+import { encode } from 'fast-png';
 
+import { namesOf } from '../lib/data.js';
 import { type Manifest, openDataset, rehearse, type TrainCall, train } from '../lib/index.js';
 import { drain, photos, TINY_CALL, temporary } from './helpers.js';
 
@@ -139,4 +141,38 @@ test('a file that vanishes during a run ends it with its name and what to do; th
   await drain(third);
   t.like(third.result, { status: 'completed' });
   t.is(third.data.info.train, 60);
+});
+
+/** A chessboard of light and dark, another for every scene, somewhat brighter for every variant. */
+function board(scene: number, variant: number): Uint8Array {
+  let state = scene;
+  const tile = Array.from({ length: 81 }, () => {
+    state = (Math.imul(state + 7, 1_664_525) + 1_013_904_223) >>> 0;
+    return 40 + (state >>> 24) / 2;
+  });
+  const at = (pixel: number) =>
+    (tile[Math.floor(pixel / 36 / 4) * 9 + Math.floor((pixel % 36) / 4)] ?? 0) + 8 * variant;
+  const data = Uint8Array.from({ length: 36 * 36 * 3 }, (_, index) => at(Math.floor(index / 3)));
+  return encode({ width: 36, height: 36, data, channels: 3 });
+}
+
+test('images that look nearly the same are on one side of a split that is made here', async (t) => {
+  const folder = temporary();
+  for (const scene of Array(30).keys()) {
+    const name = join(folder, scene % 2 === 0 ? 'even' : 'odd');
+    mkdirSync(name, { recursive: true });
+    for (const variant of scene < 20 ? [0, 1, 2] : [0])
+      writeFileSync(join(name, `${scene}-${variant}.png`), board(scene, variant));
+  }
+  await using data = await openDataset({ source: folder, imageSize: 16, valFraction: 0.3, cacheDir: temporary() });
+  t.like(data.info, { split: 'by content hash', keptTogether: 60 });
+  const sides = new Map<string, Set<string>>();
+  for (const split of ['train', 'val'] as const) {
+    for (const path of namesOf(data, split, Uint32Array.from(Array(data.info[split]).keys()))) {
+      const scene = basename(path).split('-')[0] ?? '';
+      sides.set(scene, (sides.get(scene) ?? new Set()).add(split));
+    }
+  }
+  t.is(sides.size, 30);
+  t.true([...sides.values()].every((of) => of.size === 1));
 });

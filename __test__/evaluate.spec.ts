@@ -1,9 +1,21 @@
 import { join } from 'node:path';
 import test from 'ava';
 
-import { compare, evaluate, type Guess, listPictures, loadModel, train } from '../lib/index.js';
+import { RECIPE_DEFAULTS } from '../lib/config.js';
+import {
+  type AlexnodeError,
+  compare,
+  evaluate,
+  type Guess,
+  listPictures,
+  loadModel,
+  openDataset,
+  similar,
+  Trainer,
+  train,
+} from '../lib/index.js';
 import { colourPhotos, colourRun } from './colours.js';
-import { drain, photos, temporary, tinyNetwork } from './helpers.js';
+import { drain, temporary, tinyNetwork } from './helpers.js';
 
 let trained: Promise<{ photos: string; first: string; second: string }> | undefined;
 /** Two networks that know the same classes, trained on the same pictures: the second one less. */
@@ -144,26 +156,67 @@ test('classes that are not those of the training are refused, with the differenc
   });
 });
 
-test('classes in another order are refused', async (t) => {
-  const out = join(temporary(), 'run');
-  await using training = await train({
-    network: tinyNetwork,
-    recipe: { batch: 8, epochs: 1 },
-    limit: 16,
-    steps: 1,
-    out,
-  });
-  await drain(training);
-  // A folder has them by name; the generated data begins with disc, ring, square.
-  const splits = training.data.classes.flatMap((name) => [
-    [`train/${name}`, 2],
-    [`val/${name}`, 1],
-  ]);
-  const folder = photos(temporary(), Object.fromEntries(splits) as Record<string, number>);
-  await t.throwsAsync(evaluate({ model: out, data: folder }), {
+test('labels are names: a network whose classes are in another order is measured, compared, tuned and resumed all the same', async (t) => {
+  const { photos, first } = await pair();
+  const classes = ['red', 'blue', 'green'];
+  const folder = temporary();
+  const [turned, out, cacheDir] = [join(folder, 'turned.safetensors'), join(folder, 'run'), join(folder, 'cache')];
+  const open = (options = {}) => openDataset({ source: photos, imageSize: 16, cacheDir, ...options });
+  await using data = await open({ classes });
+  t.deepEqual(data.classes, classes);
+  const recipe = { ...RECIPE_DEFAULTS, batch: 16, epochs: 4, colourNoise: 0 };
+  await using trainer = await Trainer.create({ network: tinyNetwork(3), recipe, data });
+  for await (const event of trainer.train()) t.not(event.type, 'warning');
+  await trainer.save(turned);
+  const own = await trainer.evaluate();
+  t.true(own.top1Error < 0.3, 'it has learnt enough for a confusion of classes to show');
+  const found = await evaluate({ model: turned, data: photos });
+  t.is(found.top1Error, own.top1Error);
+  t.true(close(found.loss, own.loss));
+
+  const alone = await evaluate({ model: first });
+  for (const model of [
+    [first, turned],
+    [turned, first],
+  ]) {
+    const both = await evaluate({ model, data: photos });
+    for (const [index, path] of model.entries()) {
+      t.true(close(both.models[index]?.loss ?? 0, path === first ? alone.loss : own.loss));
+    }
+    t.true(both.loss < 1.1 * Math.max(alone.loss, own.loss));
+    const compared = await compare({ models: model as [string, string], data: photos });
+    const errors = [alone, own].map(({ top1Error }) => top1Error);
+    t.deepEqual(compared.models.map(({ top1Error }) => top1Error).sort(), errors.sort());
+    for (const { path, label } of compared.changed) t.is(path.split('/').at(-2), label);
+  }
+  const tuned = { init: turned, data: photos, recipe: { lr: 0.0001 }, out, cacheDir };
+  {
+    await using training = await train({ ...tuned, steps: 5 });
+    const events = await drain(training);
+    t.false(events.some(({ type }) => type === 'warning'));
+    t.deepEqual([...training.data.classes], classes);
+    t.true(training.trainer.config.init?.layers.every(({ weights }) => weights === 'loaded'));
+  }
+  t.true(Math.abs((await evaluate({ model: out })).loss - own.loss) < 0.05);
+  await using resumed = await train({ resume: out });
+  t.deepEqual([...resumed.data.classes], classes);
+  await drain(resumed);
+  t.deepEqual(
+    (await similar({ model: out, images: [join(photos, 'train/red/000.png')], topK: 1 }))[0]?.similar?.[0]?.label,
+    'red',
+  );
+
+  // Who opens the data himself has to say so.
+  await using natural = await open();
+  await using stranger = await Trainer.create({ network: tinyNetwork(3), recipe, data: natural });
+  const error = await t.throwsAsync(stranger.load(turned), {
     code: 'ERR_DATA',
-    message: /in another order than it was trained on: class 0 was disc, and is checker$/,
+    message: /in another order .*: class 0 was red, and is blue$/,
   });
+  t.regex((error as AlexnodeError).hint ?? '', /\{ classes \}/);
+  // Other names are numbered as they are.
+  await using others = await open({ classes: ['red', 'blue', 'grey'] });
+  t.deepEqual([...others.classes], ['blue', 'green', 'red']);
 });
 
 test('a network that was trained on other pictures of the same classes is measured, and the comparison says so', async (t) => {

@@ -69,6 +69,7 @@ test('skipped images and classes without validation images are warned of', (t) =
     classes: ['cat', 'dog'],
     val: 3,
     perClass: { train: [9, 9], val: [3, 0] },
+    classWeights: null,
     skipped: [{ path: 'cat/1.jpg', reason: 'truncated' }],
   } as DatasetInfo;
   const warnings = dataWarnings(info);

@@ -1,4 +1,13 @@
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import test from 'ava';
 import { encode } from 'fast-png';
@@ -299,6 +308,11 @@ test('what cannot be scanned is an error with what to do', async (t) => {
   t.regex(what.stderr, /Did you mean "leaks"\?/);
   writeFileSync(join(folder, 'a.png'), scene(1));
   await t.throwsAsync(scanFolder({ source: join(folder, 'a.png') }), { code: 'ERR_DATA', message: /is no folder/ });
+  mkdirSync(join(folder, 'only'));
+  writeFileSync(join(folder, 'only', 'one.png'), scene(2));
+  const small = await run('.');
+  t.regex(small.stdout, /too small +1 classes: a training refuses them: .*\n +only\n/);
+  rmSync(join(folder, 'only'), { recursive: true });
   const flat = await scanned({ source: folder });
   t.like(flat, { report: { images: 1, classes: [], imbalance: 0 }, summary: { outside: 1 } });
 });

@@ -121,7 +121,8 @@ export const dataSchema = z.strictObject({
   onBadImage: badImageSchema.default('error'),
   quarantine: z.string().min(1).optional(),
   limit: count.optional(),
-  balance: z.enum(['none', 'sample']).default('none'),
+  balance: z.enum(['none', 'sample', 'loss']).default('none'),
+  classes: z.array(z.string().min(1)).optional(),
   threads: count.optional(),
   cacheDir: z.string().min(1).optional(),
 });

@@ -18,11 +18,16 @@ import { AlexnodeError, native, nativeAsync, usage } from './errors.js';
  *   or images of the program's own: an (async) iterable of `ImageWithLabel`.
  * - `imageSize`: short side in pixels at which images are kept (`network.input.imageSize`).
  * - `seed` (1): of the generated set and of the choice that `limit` makes.
- * - `valFraction` (0.1): share of the images for validation where the source has no split of its own.
+ * - `valFraction` (0.1): share of the images for validation where the source has no split of its own. The SHA-256 of each file decides, so that adding
+ *   files moves none that were there, and images that look nearly the same (a burst of photos, copies in another size) follow one of them: only a new one
+ *   of these may move the others. Every file is decoded once for it; what was found is kept in `cacheDir`.
  * - `onBadImage` (`error`): an undecodable file is an error, or is skipped and listed in `info.skipped`.
  * - `quarantine`: a list of files to leave out, as `writeQuarantine` writes it; `info.quarantined` counts those that were there.
  * - `balance` (`none`): with `sample` an epoch has equally many images of each class; those of small classes come several times, with other
- *   crops and colours each time.
+ *   crops and colours each time. With `loss` it has every image once, and an image of class c counts N / (K n_c) in the loss, where n_c of N training images
+ *   are of that class and K classes have any: the mean over the training images is 1. What is reported as the loss of a training is without these weights,
+ *   and so is every validation.
+ * - `classes`: the names of the classes in the order in which they are numbered, as a network knows them. A source with other names is numbered in its own order.
  * - `limit`: train on the first N images of the seeded order.
  * - `threads`: decoding threads; `cacheDir`: where statistics are kept.
  */
@@ -46,7 +51,7 @@ export type DatasetConfig = z.output<typeof dataSchema>;
 export interface DatasetInfo {
   kind: 'generated' | 'folder' | 'tar' | 'cifar10' | 'ilsvrc2012' | 'list' | 'webdataset' | 'stream' | 'pack';
   source: string;
-  /** Names in class order. */
+  /** Names in class order: natural order, or that of the option `classes`. */
   classes: string[];
   /** Numbers of images. */
   train: number;
@@ -54,10 +59,14 @@ export interface DatasetInfo {
   imageSize: number;
   split: 'given' | 'by content hash' | 'generated';
   perClass: { train: number[]; val: number[] };
+  /** With `balance: 'loss'` what an image of each class counts in the loss. */
+  classWeights: number[] | null;
   /** Files that could not be decoded (`onBadImage: 'skip'`). */
   skipped: { path: string; reason: string }[];
   /** Files that the quarantine list leaves out. */
   quarantined: number;
+  /** Different images that are on the side of others because they look nearly the same; 0 where the source has a split of its own. */
+  keptTogether: number;
   /** Mean colour, 0 to 255. */
   mean: [number, number, number];
   /** sha256 of the sorted list of images. */
@@ -148,8 +157,8 @@ export async function imagesOf(
   return Array.from(ids, (_, index) => all.subarray(index * bytes, (index + 1) * bytes));
 }
 
-/** @internal The classes of a checkpoint must be those of the data, in the same order: a row of the last layer belongs to each. */
-export function checkClasses(path: string, saved: readonly string[], present: readonly string[]): void {
+/** @internal ERR_DATA with the difference where the classes of a checkpoint are not those of the data, in whatever order. */
+export function checkClassNames(path: string, saved: readonly string[], present: readonly string[]): void {
   const missing = saved.filter((name) => !present.includes(name));
   const extra = present.filter((name) => !saved.includes(name));
   if (missing.length > 0 || extra.length > 0) {
@@ -167,13 +176,18 @@ export function checkClasses(path: string, saved: readonly string[], present: re
       },
     );
   }
+}
+
+/** @internal Likewise; they must also be in the same order: a row of the last layer belongs to each. */
+export function checkClasses(path: string, saved: readonly string[], present: readonly string[]): void {
+  checkClassNames(path, saved, present);
   const moved = saved.findIndex((name, index) => name !== present[index]);
   if (moved >= 0) {
     throw new AlexnodeError(
       'ERR_DATA',
       `${path}: the data has its classes in another order than it was trained on: class ${moved} was ${saved[moved]}, and is ${present[moved]}`,
       {
-        hint: 'The classes of a folder are in the order of their names; measure on data of the same kind as it was trained on.',
+        hint: 'Open the data with { classes }, those of the checkpoint.',
       },
     );
   }

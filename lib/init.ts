@@ -142,7 +142,7 @@ function otherClasses(
   classes: readonly string[],
 ): string | undefined {
   if (!named || there.join('\n') === classes.join('\n')) return undefined;
-  return 'its classes have other names or another order there';
+  return 'its classes have other names there';
 }
 
 function classWarnings(

@@ -45,10 +45,13 @@ export interface DeviceInfo {
   reason?: string;
 }
 
-/** Checks a network and plans it, allocating nothing. ERR_SHAPE or ERR_USAGE names the layer. */
+/**
+ * Checks a network and plans it, allocating nothing. ERR_SHAPE or ERR_USAGE names the layer. `classWeights` (`false`): with a loss that is weighed by the
+ * classes.
+ */
 export function describeNetwork(
   network: NetworkSpec,
-  options: { batch: number; devices: string[]; threads?: number; precision?: Precision },
+  options: { batch: number; devices: string[]; threads?: number; precision?: Precision; classWeights?: boolean },
 ): NetworkInfo {
   return JSON.parse(native(() => describeNative(JSON.stringify({ network, ...options })))) as NetworkInfo;
 }

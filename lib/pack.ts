@@ -11,7 +11,7 @@ import { takeLock } from './lock.js';
 import { verifySchema } from './options.js';
 import { resolveSource } from './prepare.js';
 
-const packSchema = dataSchema.omit({ limit: true, imageSize: true, balance: true }).extend({
+const packSchema = dataSchema.omit({ limit: true, imageSize: true, balance: true, classes: true }).extend({
   imageSize: countSchema.default(256),
   target: z.string().min(1),
   format: z.enum(['npy', 'tar']).default('npy'),

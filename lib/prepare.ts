@@ -11,7 +11,7 @@ import type { NetworkSpec } from './layers.js';
 import { type PresetName, preset } from './models/index.js';
 import { chooseDevices } from './network.js';
 import type { Recipe } from './recipe.js';
-import type { RunConfig } from './run.js';
+import type { Manifest } from './run.js';
 import { openWeights, type Weights } from './weights.js';
 
 /** What to train. Everything has a default: with none of it the `demo` preset is trained on the generated data. */
@@ -29,8 +29,8 @@ export interface TrainOptions {
   /** Train on the first N images of the seeded order. */
   limit?: number;
   valFraction?: number;
-  /** With `sample` an epoch has equally many images of each class. Default `none`. */
-  balance?: 'none' | 'sample';
+  /** With `sample` an epoch has equally many images of each class, with `loss` those of small classes count more in the loss. Default `none`. */
+  balance?: 'none' | 'sample' | 'loss';
   onBadImage?: 'error' | 'skip';
   /** A list of files to leave out, as a scan writes it. */
   quarantine?: string;
@@ -151,7 +151,9 @@ export async function prepare(options: TrainOptions): Promise<Prepared> {
   const model = chooseModel(options, choice.devices, init);
   // What is mistyped must not wait for the scan of a million images.
   tuned(model.make(2), options);
-  const data = await openDataset(dataOptions(options, seed, model.imageSize));
+  // Where a file names the same classes its order is kept, so that its last layer fits.
+  const named = init?.named === true ? { classes: init.metadata.classes } : {};
+  const data = await openDataset({ ...dataOptions(options, seed, model.imageSize), ...named });
   try {
     const { network, recipe } = tuned(model.make(data.classes.length), options);
     const adoption = init === undefined ? undefined : adopt(init, network, data.classes);
@@ -205,8 +207,11 @@ function dataOptions(options: TrainOptions, seed: number, imageSize: number): Da
 /** What a resume may not change: it would be another run. */
 const FIXED = ['preset', 'network', 'seed', 'limit', 'valFraction', 'balance'] as const;
 
-/** An earlier run, with changes. ERR_USAGE for what a run cannot change. */
-export async function prepareResume(before: RunConfig, options: TrainOptions): Promise<Prepared> {
+/** An earlier run, with changes; its classes keep their numbers, in whatever order the data has them. ERR_USAGE for what a run cannot change. */
+export async function prepareResume(
+  { config: before, data: { classes } }: Pick<Manifest, 'config' | 'data'>,
+  options: TrainOptions,
+): Promise<Prepared> {
   for (const key of FIXED) {
     if (options[key] === undefined) continue;
     const own = key === 'limit' || key === 'valFraction' || key === 'balance' ? before.data[key] : before[key];
@@ -240,6 +245,7 @@ export async function prepareResume(before: RunConfig, options: TrainOptions): P
   );
   const data = await openDataset({
     ...before.data,
+    classes,
     source,
     onBadImage,
     ...(quarantine === undefined ? {} : { quarantine }),

@@ -67,8 +67,7 @@ const VAL_BATCHES = 4;
 export async function rehearse(options: RehearseCall = {}): Promise<Rehearsal> {
   checkRehearse(options);
   const { out, resume, ...what } = options;
-  const prepared =
-    resume === undefined ? await prepare(what) : await prepareResume((await readManifest(resume)).config, what);
+  const prepared = resume === undefined ? await prepare(what) : await prepareResume(await readManifest(resume), what);
   try {
     const folder = await temporaryFolder(resolve(resume ?? out ?? '.'));
     try {

@@ -54,6 +54,7 @@ export async function similar(options: SimilarCall): Promise<Similar[]> {
   const own = model.metadata.config.data;
   await using data = await openDataset({
     ...own,
+    classes: [...model.classes],
     source: options.data === undefined ? own.source : resolveSource(options.data),
     seed: check(seedSchema, own.seed, 'seed'),
     onBadImage: options.onBadImage ?? own.onBadImage,

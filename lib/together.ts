@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 
 import { check, seedSchema } from './config.js';
-import { checkClasses, type Dataset, openDataset } from './data.js';
+import { checkClassNames, type Dataset, openDataset } from './data.js';
 import { AlexnodeError, usage } from './errors.js';
 import { type Images, passOver } from './images.js';
 import { inferenceOf, loadModelAs, type Model, type ModelOptions } from './model.js';
@@ -29,8 +29,9 @@ export interface MeasureOptions extends ModelOptions {
 export interface Judged {
   /** Inside the split. */
   id: number;
+  /** Index into the classes of the first model. */
   label: number;
-  /** Probabilities of all classes, by model. */
+  /** Probabilities of all classes, by model; in the order of the first model's classes. */
   rows: Float32Array[];
 }
 
@@ -38,6 +39,8 @@ export interface Judged {
 export class Together implements AsyncDisposable {
   readonly models: Model[];
   readonly #data: Map<number, Dataset>;
+  /** For each model the place of every class of the first one; none where the order is the same. */
+  readonly #places: (number[] | undefined)[] = [];
 
   private constructor(models: Model[], data: Map<number, Dataset>) {
     this.models = models;
@@ -45,7 +48,7 @@ export class Together implements AsyncDisposable {
   }
 
   /**
-   * Loads models and opens their data. ERR_CHECKPOINT where one is missing or damaged, ERR_DATA where the classes of the data are not those of all
+   * Loads models and opens their data, its classes in the order of the first model's: labels are names, and their order does not matter. ERR_CHECKPOINT where one is missing or damaged, ERR_DATA where the classes of the data are not those of all
    * models.
    */
   static async open(paths: string[], options: MeasureOptions): Promise<Together> {
@@ -66,6 +69,7 @@ export class Together implements AsyncDisposable {
           data = await openDataset({
             ...own,
             imageSize,
+            classes: [...first.classes],
             source: options.data === undefined ? own.source : resolveSource(options.data),
             seed: check(seedSchema, own.seed, 'seed'),
             onBadImage: options.onBadImage ?? own.onBadImage,
@@ -74,7 +78,10 @@ export class Together implements AsyncDisposable {
           });
           together.#data.set(imageSize, data);
         }
-        checkClasses(checkpoint, classes, data.classes);
+        checkClassNames(checkpoint, classes, data.classes);
+        const same = first.classes.every((name, index) => name === classes[index]);
+        const numbers = new Map(classes.map((name, index) => [name, index]));
+        together.#places.push(same ? undefined : first.classes.map((name) => numbers.get(name) ?? 0));
       }
       return together;
     } catch (error) {
@@ -118,9 +125,11 @@ export class Together implements AsyncDisposable {
           if (images !== undefined) rows.push(await inferenceOf(model).probabilities(images, crops));
         }
         for (const [index, id] of ids.entries()) {
-          const row = (all: Float32Array) => {
+          const row = (all: Float32Array, model: number) => {
             const width = all.length / ids.length;
-            return all.subarray(index * width, (index + 1) * width);
+            const own = all.subarray(index * width, (index + 1) * width);
+            const places = this.#places[model];
+            return places === undefined ? own : Float32Array.from(places, (place) => own[place] ?? 0);
           };
           yield { id, label: labels[index] ?? 0, rows: rows.map(row) };
         }

@@ -160,7 +160,7 @@ async function goOn(
       evidence: { path: broken },
     });
   });
-  const prepared = await prepareResume(run.manifest.config, options);
+  const prepared = await prepareResume(run.manifest, options);
   const { data, changed } = prepared;
   undo.add(() => data.close());
   if (metadata.data.fingerprint !== data.info.fingerprint) warnings.push(dataChanged(metadata, data));

@@ -123,7 +123,8 @@ export class Trainer implements AsyncDisposable {
     const { network, recipe, devices, threads, seed, precision } = config;
     const { batch, momentum } = recipe;
     const limits = threads === null ? {} : { threads };
-    const info = describeNetwork(network, { batch, devices, precision, ...limits });
+    const classWeights = data.config.balance === 'loss';
+    const info = describeNetwork(network, { batch, devices, precision, classWeights, ...limits });
     const notices = options.notices ?? false;
     const engine = await Engine.create(
       { network, devices, batch, seed, momentum, precision, notices, ...limits },

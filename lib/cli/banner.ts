@@ -27,11 +27,24 @@ function deviceText(names: string[], why: string): string {
 }
 
 function dataText(info: DatasetInfo): string {
-  const { classes, train, val, imageSize, split, source, kind, quarantined } = info;
+  const { classes, train, val, imageSize, split, source, kind, quarantined, keptTogether } = info;
   const name = kind === 'generated' ? 'generated' : `${source} (${kind})`;
   const validation = val === 0 ? 'no validation images' : `${count(val)} validation images`;
+  const together = keptTogether === 0 ? '' : `, ${count(keptTogether)} that look alike kept together`;
   const out = quarantined === 0 ? '' : `; ${count(quarantined)} files left out by the quarantine list`;
-  return `${name}: ${classes.length} classes, ${count(train)} training and ${validation} of ${imageSize} pixels, split ${split}${out}`;
+  return `${name}: ${classes.length} classes, ${count(train)} training and ${validation} of ${imageSize} pixels, split ${split}${together}${out}`;
+}
+
+/** What the classes count, where the loss is weighed by them. */
+function balanceText({ classes, classWeights }: DatasetInfo): string {
+  if (classWeights === null) return '';
+  const least = Math.min(...classWeights);
+  const most = Math.max(...classWeights);
+  const at = (weight: number) => `${weight.toFixed(2)} (${classes[classWeights.indexOf(weight)]})`;
+  return line(
+    'balance',
+    `an image counts from ${at(least)} to ${at(most)} in what is learnt; the losses shown are without these weights`,
+  );
 }
 
 function memoryText(info: NetworkInfo): string {
@@ -52,6 +65,7 @@ export function banner(training: Training): string {
   const parts = [
     line('device', `${deviceText(config.devices, why.devices)}; ${config.precision}${towers}${link}`),
     line('data', dataText(data.info)),
+    balanceText(data.info),
     line(
       'model',
       `${preset ?? network.name} (${why.preset}): ${count(info.parameters)} parameters, ${millions(info.macs)} multiply-adds per image`,
@@ -117,6 +131,7 @@ export function rehearsalText(rehearsal: Rehearsal): string {
   return [
     line('device', deviceText(devices, why.devices)),
     line('data', dataText(rehearsal.data)),
+    balanceText(rehearsal.data),
     ...rehearsal.warnings.map(warningText),
     line('model', `${preset ?? 'network'} (${why.preset})`),
     initText(rehearsal.init, recipe),

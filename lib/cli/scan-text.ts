@@ -80,7 +80,9 @@ function findingsOf({ report, summary }: ScanFindings, source: string, list: str
     ...summary.onlyTrain.map((name) => `${name} (only in train)`),
     ...summary.onlyVal.map((name) => `${name} (only in val)`),
   ];
+  const single = summary.given ? [] : report.classes.filter(({ train }) => train === 1).map(({ name }) => name);
   const uneven = report.imbalance >= UNEVEN;
+  const together = summary.given ? '' : '; all of a group go to one side of the split';
   return [
     files(
       'unreadable',
@@ -90,6 +92,15 @@ function findingsOf({ report, summary }: ScanFindings, source: string, list: str
     ),
     {
       ...files('classes differ', unmatched, 'a training refuses them', leaveOut('unmatchedClasses')),
+      unit: 'classes',
+    },
+    {
+      ...files(
+        'too small',
+        single,
+        'a training refuses them: one image to learn from, one to be judged on',
+        'add images',
+      ),
       unit: 'classes',
     },
     {
@@ -114,13 +125,13 @@ function findingsOf({ report, summary }: ScanFindings, source: string, list: str
     groups(
       'duplicates',
       report.duplicates,
-      `copies count as often as they occur${conflicts(summary.conflicts)}`,
+      `copies count as often as they occur${together}${conflicts(summary.conflicts)}`,
       leaveOut('duplicates'),
     ),
     groups(
       'near',
       report.nearDuplicates,
-      `they look the same${conflicts(summary.nearConflicts)}`,
+      `they look the same${together}${conflicts(summary.nearConflicts)}`,
       leaveOut('nearDuplicates'),
     ),
     groups(

@@ -42,7 +42,7 @@ interface Flags {
   /** Commander's `--no-augment`: true unless it was given. */
   augment: boolean;
   valFraction?: number;
-  balance?: 'none' | 'sample';
+  balance?: 'none' | 'sample' | 'loss';
   saveEvery?: number;
   threads?: number;
   onBadImage?: 'error' | 'skip';
@@ -83,9 +83,10 @@ export function addTrain(program: Command, setCode: (code: number) => void): voi
     .option('--limit <n>', 'train on the first n images of the seeded order', whole(1))
     .option('--val-fraction <share>', 'of the images for validation, where the data has no split (default: 0.1)', share)
     .addOption(
-      new Option('--balance <how>', '"sample": equally many images of each class in an epoch').argParser(
-        oneOf(['none', 'sample']),
-      ),
+      new Option(
+        '--balance <how>',
+        '"sample": equally many images of each class in an epoch; "loss": images of small classes count more in the loss',
+      ).argParser(oneOf(['none', 'sample', 'loss'])),
     )
     .option('--no-augment', 'no random crops, flips and colour noise')
     .option(

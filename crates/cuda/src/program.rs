@@ -30,6 +30,7 @@ sources![
     "augment.cu",
     "avg_pool2d.cu",
     "ceilings.cu",
+    "class_weights.cu",
     "conv2d.cu",
     "dropout.cu",
     "instructions.cu",

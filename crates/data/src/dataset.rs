@@ -16,6 +16,7 @@ use crate::{
 use alexnode_core::{Error, ErrorCode, Result};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::HashMap,
     sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Instant,
 };
@@ -87,7 +88,7 @@ pub struct DatasetInfo {
     pub kind: DatasetKind,
     /// The source, as it was named.
     pub source: String,
-    /// Names of the classes, in natural order; a label is an index into them.
+    /// Names of the classes, in natural order or that of [`DatasetOptions::classes`]; a label is an index into them.
     pub classes: Vec<String>,
     /// Usable training images, after `limit`.
     pub train: usize,
@@ -99,10 +100,16 @@ pub struct DatasetInfo {
     pub split: SplitOrigin,
     /// Images of each class.
     pub per_class: PerClass,
+    /// With [`Balance::Loss`] what an image of each class counts in the loss: `N / (K n_c)`, where `n_c` of the `N` training images are of
+    /// class `c` and `K` classes have any. All these classes together count alike then, and the mean over the training images is 1. A
+    /// class that a `limit` leaves without images has 0.
+    pub class_weights: Option<Vec<f32>>,
     /// Files that were left out.
     pub skipped: Vec<Skipped>,
     /// Files that were not looked at, because a quarantine list names them.
     pub quarantined: usize,
+    /// Different images that are on the side of others because they look nearly the same; 0 where the source has a split of its own.
+    pub kept_together: usize,
     /// Mean R, G, B of the training images, from 0 to 255.
     pub mean: [f64; 3],
     /// SHA-256 (hexadecimal) of the sorted list of images: of their paths and sizes, of their content where the split depends on it, of
@@ -124,6 +131,8 @@ pub struct Dataset {
     info: DatasetInfo,
     statistics: Statistics,
     members: [Members; 2],
+    /// The label of each class of the source.
+    labels: Vec<usize>,
     kept: [Vec<Kept>; 2],
     balance: Balance,
     threads: usize,
@@ -185,8 +194,10 @@ impl Dataset {
     }
 
     fn of(listed: Listed, options: &DatasetOptions) -> Result<(Self, Key)> {
-        let Listed { kind, classes, split, source, usable, skipped, quarantined, fingerprint, stamp } = listed;
+        let Listed { kind, classes, split, source, usable, skipped, quarantined, kept_together, fingerprint, stamp } =
+            listed;
         let size = options.image_size;
+        let (classes, labels) = numbered(classes, options.classes.as_deref());
         let lengths = [0, 1].map(|split| usable[split].len());
         let mut members = usable.map(|usable| Members::new((0..usable.len() as u32).collect(), usable));
         if let Some(limit) = options.limit.filter(|&limit| limit < members[0].count) {
@@ -209,8 +220,10 @@ impl Dataset {
                 image_size: size,
                 split,
                 per_class: PerClass::default(),
+                class_weights: None,
                 skipped,
                 quarantined,
+                kept_together,
                 mean: [0.0; 3],
                 fingerprint,
                 seconds: 0.0,
@@ -218,11 +231,15 @@ impl Dataset {
             },
             statistics: Sums::new(0).finish(),
             members,
+            labels,
             kept,
             balance: options.balance,
             threads: options.threads(),
         };
         dataset.info.per_class = PerClass { train: dataset.count(Split::Train), val: dataset.count(Split::Val) };
+        if options.balance == Balance::Loss {
+            dataset.info.class_weights = Some(weights(&dataset.info.per_class.train));
+        }
         dataset.check_classes()?;
         Ok((dataset, stamp))
     }
@@ -276,7 +293,7 @@ impl Dataset {
     }
     /// Index of the class of an image.
     pub(crate) fn class(&self, split: Split, id: u32) -> usize {
-        self.source.class(split, id)
+        self.labels[self.source.class(split, id)]
     }
     /// What an image is called in the data set, wherever that lies.
     pub(crate) fn own_name(&self, split: Split, id: u32) -> String {
@@ -288,7 +305,7 @@ impl Dataset {
     }
     /// Writes image `id` to `out`, and keeps nothing.
     pub(crate) fn render(&self, split: Split, id: u32, worker: &mut Worker, out: &mut [u8]) -> Result<()> {
-        self.source.render(split, id, self.info.image_size, worker, out).map(|_| ())
+        self.source.render(split, id, self.info.image_size, worker, out)
     }
 
     /// The images with these ids of a split, `size * size * 3` bytes each, in their order.
@@ -322,7 +339,8 @@ impl Dataset {
             out.copy_from_slice(image);
             return Ok(*class);
         }
-        let class = self.source.render(split, id, self.info.image_size, worker, out)?;
+        self.source.render(split, id, self.info.image_size, worker, out)?;
+        let class = self.class(split, id) as i32;
         if let Some(slot) = slot {
             slot.get_or_init(|| (class, out.as_ref().into()));
         }
@@ -381,7 +399,7 @@ impl Dataset {
     fn count(&self, split: Split) -> Vec<usize> {
         let ids = self.members[split.index()].order(0, 0, false, None);
         let mut counts = vec![0; self.info.classes.len()];
-        ids.into_iter().for_each(|id| counts[self.source.class(split, id)] += 1);
+        ids.into_iter().for_each(|id| counts[self.class(split, id)] += 1);
         counts
     }
 
@@ -408,6 +426,28 @@ impl Dataset {
         }
         Ok(())
     }
+}
+
+/// The names in the order that is wanted, if it is of these names, with the place of each of the source's.
+fn numbered(names: Vec<String>, wanted: Option<&[String]>) -> (Vec<String>, Vec<usize>) {
+    let places: Option<Vec<usize>> = wanted.filter(|wanted| wanted.len() == names.len()).and_then(|wanted| {
+        let places: HashMap<&String, usize> = wanted.iter().zip(0..).collect();
+        names.iter().map(|name| places.get(name).copied()).collect()
+    });
+    match (places, wanted) {
+        (Some(places), Some(wanted)) => (wanted.to_vec(), places),
+        _ => {
+            let all = (0..names.len()).collect();
+            (names, all)
+        }
+    }
+}
+
+/// [`DatasetInfo::class_weights`] for so many images of each class.
+fn weights(counts: &[usize]) -> Vec<f32> {
+    let present = counts.iter().filter(|count| **count > 0).count();
+    let each = counts.iter().sum::<usize>() as f64 / present as f64;
+    counts.iter().map(|&count| if count == 0 { 0.0 } else { (each / count as f64) as f32 }).collect()
 }
 
 /// Places for the images that stay in memory. All of them where they fit; of a larger set the first ones, if it is a quarter at least:

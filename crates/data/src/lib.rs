@@ -11,6 +11,7 @@
 //! | `cifar`, [`generated`], `ilsvrc`, `listed`, `webdataset`, `spool` | the other sources |
 //! | `decode`, `prepare` | bytes of a file to an upright square of RGB |
 //! | `scan`, `cache` | one look at every file, remembered |
+//! | `print`, `alike` | perceptual hashes, and which pictures are the same or nearly |
 //! | [`survey`], `quarantine` | a report about a folder, and the list of files to leave out |
 //! | [`statistics`] | mean image and colour components |
 //! | `list`, `source`, `members` | which images there are, where their bytes come from, which are used |
@@ -18,6 +19,7 @@
 //! | [`pack`] | the same, prepared once and for all |
 //! | [`images`] | pictures that are given one by one |
 
+mod alike;
 mod cache;
 mod cifar;
 pub mod dataset;
@@ -35,6 +37,7 @@ pub mod options;
 pub mod pack;
 mod parallel;
 mod prepare;
+mod print;
 mod quarantine;
 mod scan;
 mod source;

@@ -14,7 +14,8 @@ use crate::{
     quarantine,
     scan::{self, Depth, Finding, Scan, bad_image},
     source::Source,
-    split, webdataset,
+    split::{self, Sides},
+    webdataset,
 };
 use alexnode_core::{Error, Result};
 use std::path::Path;
@@ -29,6 +30,7 @@ pub(crate) struct Listed {
     pub usable: [Vec<bool>; 2],
     pub skipped: Vec<Skipped>,
     pub quarantined: usize,
+    pub kept_together: usize,
     pub fingerprint: String,
     /// Changes when the bytes may have changed.
     pub stamp: Key,
@@ -108,6 +110,7 @@ fn list_generated(seed: u64) -> Listed {
         usable: [generated::TRAIN, generated::VAL].map(|n| vec![true; n as usize]),
         skipped: Vec::new(),
         quarantined: 0,
+        kept_together: 0,
         fingerprint: fingerprint.hex(),
         stamp: fingerprint,
     }
@@ -126,6 +129,7 @@ fn list_pack(options: &DatasetOptions, pack: Pack) -> Result<Listed> {
         usable: Split::ALL.map(|split| pack.usable(split)),
         skipped: pack.skipped(),
         quarantined: 0,
+        kept_together: 0,
         fingerprint: pack.fingerprint(wanted),
         stamp: pack.stamp(),
         source: Source::Pack(Box::new(pack)),
@@ -147,6 +151,7 @@ fn list_cifar(cifar: Cifar) -> Result<Listed> {
         source: Source::Cifar(cifar),
         skipped: Vec::new(),
         quarantined: 0,
+        kept_together: 0,
         fingerprint: fingerprint.hex(),
         stamp: fingerprint,
     })
@@ -185,12 +190,15 @@ pub(crate) fn list_files(
     let mut findings = findings.into_iter();
     let mut lists: [Vec<(Item, Finding)>; 2] =
         std::mem::take(&mut layout.items).map(|items| items.into_iter().zip(findings.by_ref()).collect());
+    let mut kept_together = 0;
     if !layout.given {
         let (items, findings): (Vec<Item>, Vec<Finding>) = std::mem::take(&mut lists[0]).into_iter().unzip();
-        let sides = split::by_content(&options.source, &items, &findings, &layout.classes, options.val_fraction)?;
-        for ((item, finding), side) in items.into_iter().zip(findings).zip(sides) {
+        let Sides { of, together } =
+            split::by_content(&options.source, &items, &findings, &layout.classes, options.val_fraction)?;
+        for ((item, finding), side) in items.into_iter().zip(findings).zip(of) {
             lists[side.index()].push((item, finding));
         }
+        kept_together = together;
     }
     let mut parts: Vec<Vec<u8>> = vec![b"files".to_vec()];
     for (split, list) in Split::ALL.iter().zip(&lists) {
@@ -220,6 +228,7 @@ pub(crate) fn list_files(
         usable,
         skipped: bad,
         quarantined: 0,
+        kept_together,
         fingerprint: Key::of(parts.iter().map(Vec::as_slice)).hex(),
         stamp,
     })

@@ -53,6 +53,8 @@ pub enum Balance {
     /// An epoch has as many images as before, but equally many of each class. Images of small classes come several times, each time with a
     /// crop, flip and colours of its own; those of large ones take turns over the epochs, so that none is left out for good.
     Sample,
+    /// An epoch has every image once, but an image of a small class counts more in the loss: see [`DatasetInfo::class_weights`](crate::DatasetInfo::class_weights).
+    Loss,
 }
 
 /// How to open a data set.
@@ -81,6 +83,10 @@ pub struct DatasetOptions {
     /// What is done about classes with unequally many training images. Default: nothing.
     #[serde(default)]
     pub balance: Balance,
+    /// The names of the classes in the order in which they are numbered, as a network knows them. A source with other names is numbered in an
+    /// order of its own: who needs these compares [`DatasetInfo::classes`](crate::DatasetInfo::classes). Default: that of the source.
+    #[serde(default)]
+    pub classes: Option<Vec<String>>,
     /// Threads that decode. Default: as many as the process may use.
     #[serde(default)]
     pub threads: Option<usize>,
@@ -113,6 +119,7 @@ impl DatasetOptions {
             quarantine: None,
             limit: None,
             balance: Balance::default(),
+            classes: None,
             threads: None,
             cache_dir: None,
         }

@@ -7,6 +7,7 @@ use crate::{
     layout::Item,
     options::OnBadImage,
     parallel::Workers,
+    print::{Print, Printer},
 };
 use alexnode_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ const HEAD: u64 = 64 << 10;
 pub(crate) struct Finding {
     /// SHA-256 of its bytes, where asked for.
     pub hash: Option<[u8; 32]>,
+    /// What it looks like, where asked for and where there is something to see.
+    pub print: Option<Print>,
     /// Why it cannot be used.
     pub bad: Option<String>,
     /// Nothing is known about its bytes, because they could not be read. That may change without any trace at the file, so such a
@@ -28,7 +31,7 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    const UNREAD: Self = Self { hash: None, bad: None, unread: true };
+    const UNREAD: Self = Self { hash: None, print: None, bad: None, unread: true };
 }
 
 /// What looking at all files gave.
@@ -59,7 +62,7 @@ impl Memory {
 pub(crate) struct Depth {
     /// `Skip` decodes every picture, `Error` only reads its head.
     pub on_bad_image: OnBadImage,
-    /// Whether hashes are wanted, for which every byte must be read.
+    /// Whether hashes and prints are wanted, for which every picture must be decoded.
     pub hash: bool,
 }
 
@@ -89,18 +92,14 @@ pub(crate) fn scan(
     cache: &Cache,
     workers: Workers<'_>,
 ) -> Result<Scan> {
-    let full = depth.on_bad_image == OnBadImage::Skip;
-    let key = Key::of([&b"scan 3"[..], stamp.bytes(), &[u8::from(full), u8::from(depth.hash)]]);
+    let full = depth.hash || depth.on_bad_image == OnBadImage::Skip;
+    let key = Key::of([&b"scan 4"[..], stamp.bytes(), &[u8::from(full), u8::from(depth.hash)]]);
     let kept: Option<Vec<Finding>> = cache.load("scan", &key).and_then(|b| serde_json::from_slice(&b).ok());
     let kept = kept.filter(|findings| findings.len() == items.len());
     let mut findings = kept.unwrap_or_else(|| vec![Finding::UNREAD; items.len()]);
     let open: Vec<usize> = (0..items.len()).filter(|&i| findings[i].unread).collect();
-    let looks = workers.map(
-        16,
-        open.len(),
-        || (Vec::new(), Vec::new()),
-        |(bytes, pixels), i| Ok(look(files, items[open[i]], full, depth.hash, bytes, pixels)),
-    )?;
+    let looks = workers
+        .map(16, open.len(), Looker::new, |looker, i| Ok(looker.look(files, items[open[i]], full, depth.hash)))?;
     open.iter().zip(looks).for_each(|(&i, finding)| findings[i] = finding);
     if !open.is_empty()
         && let Ok(bytes) = serde_json::to_vec(&findings)
@@ -111,21 +110,41 @@ pub(crate) fn scan(
     Ok(Scan { findings, memory })
 }
 
-fn look(files: &Files, item: &Item, full: bool, hash: bool, bytes: &mut Vec<u8>, pixels: &mut Vec<u8>) -> Finding {
-    let most = if full || hash { u64::MAX } else { HEAD };
-    if let Err(reason) = files.read(&item.entry, most, bytes) {
-        return Finding { bad: Some(reason), ..Finding::UNREAD };
+/// Looks at one file after the other with the same working memory. One per thread.
+struct Looker {
+    printer: Printer,
+    bytes: Vec<u8>,
+    pixels: Vec<u8>,
+}
+
+impl Looker {
+    fn new() -> Self {
+        Self { printer: Printer::new(), bytes: Vec::new(), pixels: Vec::new() }
     }
-    let hash = hash.then(|| Sha256::digest(&bytes).into());
-    let mut result = if full { decode::decode(bytes, pixels) } else { decode::header(bytes, item.entry.size) };
-    if result.is_err() && (bytes.len() as u64) < item.entry.size {
-        // A long preview or colour profile may stand before the size.
-        result = match files.read(&item.entry, u64::MAX, bytes) {
-            Ok(()) => decode::header(bytes, item.entry.size),
-            Err(reason) => return Finding { bad: Some(reason), ..Finding::UNREAD },
-        };
+
+    fn look(&mut self, files: &Files, item: &Item, full: bool, hash: bool) -> Finding {
+        let Self { printer, bytes, pixels } = self;
+        let most = if full { u64::MAX } else { HEAD };
+        if let Err(reason) = files.read(&item.entry, most, bytes) {
+            return Finding { bad: Some(reason), ..Finding::UNREAD };
+        }
+        let mut finding =
+            Finding { hash: hash.then(|| Sha256::digest(&bytes).into()), unread: false, ..Finding::UNREAD };
+        let mut result = if full { decode::decode(bytes, pixels) } else { decode::header(bytes, item.entry.size) };
+        if result.is_err() && (bytes.len() as u64) < item.entry.size {
+            // A long preview or colour profile may stand before the size.
+            result = match files.read(&item.entry, u64::MAX, bytes) {
+                Ok(()) => decode::header(bytes, item.entry.size),
+                Err(reason) => return Finding { bad: Some(reason), ..Finding::UNREAD },
+            };
+        }
+        let print = result.and_then(|picture| if hash { printer.print(&picture, pixels) } else { Ok(None) });
+        match print {
+            Ok(print) => finding.print = print,
+            Err(reason) => finding.bad = Some(reason),
+        }
+        finding
     }
-    Finding { hash, bad: result.err(), unread: false }
 }
 
 /// A file that cannot be used, with what to do about it.

@@ -70,18 +70,20 @@ impl Source {
         }
     }
 
-    /// Writes image `id` at `size x size` pixels to `out` and gives its class.
+    /// Writes image `id` at `size x size` pixels to `out`.
     ///
     /// # Errors
     /// `ERR_DATA` naming the image that cannot be read or decoded.
-    pub fn render(&self, split: Split, id: u32, size: usize, worker: &mut Worker, out: &mut [u8]) -> Result<i32> {
+    pub fn render(&self, split: Split, id: u32, size: usize, worker: &mut Worker, out: &mut [u8]) -> Result<()> {
         let unfit = |reason| Error::data(format!("{} image {id}: {reason}", split.name()));
         match self {
-            Self::Generated { seed } => Ok(generated::render(*seed, split.index() as u32, id, size, out) as i32),
+            Self::Generated { seed } => {
+                generated::render(*seed, split.index() as u32, id, size, out);
+                Ok(())
+            }
             Self::Cifar(cifar) => {
-                let (class, image) = cifar.image(split, id as usize);
-                worker.fit(image, cifar::SIDE, size, out).map_err(unfit)?;
-                Ok(i32::from(class))
+                let (_, image) = cifar.image(split, id as usize);
+                worker.fit(image, cifar::SIDE, size, out).map_err(unfit)
             }
             Self::Files { files, items, skip } => {
                 let item = &items[split.index()][id as usize];
@@ -91,7 +93,7 @@ impl Source {
                     skip.as_ref().map_or_else(|| bad_image(&name, &reason), |found| gone_bad(&name, &reason, found))
                 })?;
                 worker.spare();
-                Ok(item.class as i32)
+                Ok(())
             }
             Self::Pack(pack) => {
                 if pack.is_raw() && pack.image_size() == size {
@@ -110,7 +112,7 @@ impl Source {
                     read?;
                     worker.spare();
                 }
-                Ok(pack.class(split, id) as i32)
+                Ok(())
             }
         }
     }

@@ -317,3 +317,23 @@ fn a_balanced_epoch_shows_small_classes_more_often() {
     }
     assert_eq!(drain(&plain, &loader(Split::Val, 4)), drain(&balanced, &loader(Split::Val, 4)));
 }
+
+#[test]
+fn a_balanced_loss_weighs_each_class_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    photos(dir.path());
+    for i in 3..12 {
+        fs::remove_file(dir.path().join(format!("train/dog/{i}.jpg"))).unwrap();
+    }
+    let options = DatasetOptions { balance: Balance::Loss, ..DatasetOptions::new(dir.path().to_str().unwrap(), 16) };
+    let [plain, balanced] = [dataset(dir.path()), open(&options).unwrap()];
+    assert_eq!((&plain.info().per_class.train, &plain.info().class_weights), (&vec![12, 3], &None));
+    // 15 / (2 x 12) and 15 / (2 x 3).
+    assert_eq!(balanced.info().class_weights, Some(vec![0.625, 2.5]));
+    // The images of an epoch are the same.
+    assert_eq!(drain(&plain, &loader(Split::Train, 5)), drain(&balanced, &loader(Split::Train, 5)));
+    // Of what a limit keeps.
+    let limited = open(&DatasetOptions { limit: Some(1), ..options }).unwrap();
+    let counts = limited.info().per_class.train.iter().map(|n| *n as f32).collect();
+    assert_eq!(limited.info().class_weights, Some(counts));
+}

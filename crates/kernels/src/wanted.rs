@@ -155,7 +155,9 @@ fn launched(
     devices: usize,
     target: Target,
 ) -> Result<BTreeSet<Program>> {
-    let plans = Plans::build(network, Placement::new(devices)?, batch, momentum, &vec![Engine::Cuda(target); devices])?;
+    // A weighed loss has one kernel more than another.
+    let engines = vec![Engine::Cuda(target); devices];
+    let plans = Plans::build(network, Placement::new(devices)?, batch, momentum, true, &engines)?;
     let mut programs = BTreeSet::new();
     for plan in [&plans.train, &plans.eval] {
         // A memory that nobody has: launches are made with addresses, kernels are not.

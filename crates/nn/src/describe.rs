@@ -45,13 +45,14 @@ pub struct LayerDescription {
     pub macs: u64,
 }
 
-/// The layer table, the exact memory and the counters of a network, without allocating any of it. `engines`: one entry per slot.
+/// The layer table, the exact memory and the counters of a network, without allocating any of it. `class_weights`:
+/// whether its loss is weighed. `engines`: one entry per slot.
 ///
 /// # Errors
 /// As [`Network::new`] and [`Plan::build`](crate::plan::Plan::build).
-pub fn describe(spec: NetworkSpec, batch: usize, engines: &[Engine]) -> Result<Description> {
+pub fn describe(spec: NetworkSpec, batch: usize, class_weights: bool, engines: &[Engine]) -> Result<Description> {
     let network = Network::new(spec)?;
-    let plans = Plans::build(&network, Placement::new(engines.len())?, batch, 0.9, engines)?;
+    let plans = Plans::build(&network, Placement::new(engines.len())?, batch, 0.9, class_weights, engines)?;
     let layers = (0..network.len())
         .map(|i| {
             let (layer, shape) = (network.layer(i), network.output(i));

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`network`] | the specification of a network, checked |
 //! | [`layers`] | one file per layer: its specification, shapes, parameters, kernels and how it lowers to them |
-//! | [`augment`], [`loss`], [`sgd`], [`ops`] | the kernels around the layers: input, loss, update, gradient sums |
+//! | [`augment`], [`loss`], [`class_weights`], [`sgd`], [`ops`] | the kernels around the layers: input, loss, its weights, update, gradient sums |
 //! | `fusions` | which neighbouring layers become one operation |
 //! | [`lower`] | what a layer lowers itself with: tensors, values, launches |
 //! | [`placement`] | how a network lies on the slots |
@@ -31,6 +31,7 @@
 pub mod augment;
 pub mod ceilings;
 pub mod checkpoint;
+pub mod class_weights;
 pub mod describe;
 mod evaluate;
 mod fusions;

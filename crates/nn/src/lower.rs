@@ -88,6 +88,8 @@ pub enum External {
     Ids,
     /// i32 classes; slot 0.
     Labels,
+    /// One f32 per class, with which the loss is weighed; slot 0.
+    ClassWeights,
     /// The central crop of the mean image.
     Mean,
     /// Colour statistics: 3 standard deviations, then 3 eigenvectors.

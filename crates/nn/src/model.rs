@@ -272,7 +272,10 @@ fn plans(
     network.check_batch(most)?;
     let plan = |batch| {
         let engines = engines.to_vec();
-        Ok((batch, Plan::build(&Request { network, placement, batch, mode, momentum: 0.0, engines })?))
+        Ok((
+            batch,
+            Plan::build(&Request { network, placement, batch, mode, momentum: 0.0, class_weights: false, engines })?,
+        ))
     };
     batches(most).into_iter().map(plan).collect()
 }

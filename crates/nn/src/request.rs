@@ -29,6 +29,8 @@ pub struct Request<'a> {
     pub mode: Mode,
     /// The optimiser's momentum (paper: 0.9).
     pub momentum: f32,
+    /// Whether the gradient of the loss is weighed by the classes of the samples.
+    pub class_weights: bool,
     /// What computes in each slot.
     pub engines: Vec<Engine>,
 }

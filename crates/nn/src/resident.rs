@@ -91,7 +91,7 @@ pub struct Plans {
 }
 
 impl Plans {
-    /// Lowers `network` for both. `engines`: one entry per slot.
+    /// Lowers `network` for both. `class_weights`: whether the loss of a training step is weighed. `engines`: one entry per slot.
     ///
     /// # Errors
     /// As [`Plan::build`]; `ERR_USAGE` for an empty batch.
@@ -100,10 +100,13 @@ impl Plans {
         placement: Placement,
         batch: usize,
         momentum: f32,
+        class_weights: bool,
         engines: &[Engine],
     ) -> Result<Self> {
-        let plan =
-            |mode| Plan::build(&Request { network, placement, batch, mode, momentum, engines: engines.to_vec() });
+        let plan = |mode| {
+            let engines = engines.to_vec();
+            Plan::build(&Request { network, placement, batch, mode, momentum, class_weights, engines })
+        };
         Ok(Self { train: plan(Mode::Train)?, eval: plan(Mode::Eval)? })
     }
     /// Room for both.

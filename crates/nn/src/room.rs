@@ -102,7 +102,7 @@ mod tests {
         let (network, slots) = (network(), slots(free));
         let placement = Placement::new(slots.len()).unwrap();
         let demand = Demand { network: &network, batch, slots: &slots };
-        let build = |batch, engines: &[Engine]| Plans::build(&network, placement, batch, 0.9, engines);
+        let build = |batch, engines: &[Engine]| Plans::build(&network, placement, batch, 0.9, false, engines);
         let plans = demand.plans(build, Plans::layout)?;
         Ok(plans.layout().memory().iter().map(|memory| memory.total_bytes).collect())
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     augment::{Augment, AugmentParams},
+    class_weights::{ClassWeights, ClassWeightsParams},
     loss::{LossParams, SoftmaxCrossEntropyEval, SoftmaxCrossEntropyTrain},
     lower::{Arg, Builder, Draft, DraftKind, External, Home, Origin, Phase, Tensor, Value},
     request::{Mode, Request},
@@ -74,6 +75,12 @@ pub(crate) fn loss(request: &Request<'_>, builder: &mut Builder, logits: Tensor)
     let scratch = scratch::<SoftmaxCrossEntropyTrain>(request, builder, &params);
     let args = [logits_arg, labels, state, totals, gradient.arg(), scratch];
     builder.launch::<SoftmaxCrossEntropyTrain>(loss_origin(request), FIRST, params, &args);
+    if request.class_weights {
+        let weights = builder.value(FIRST, logits.shape.c * 4, Home::External(External::ClassWeights));
+        let params = ClassWeightsParams { batch: params.batch, classes: params.classes };
+        let args = [labels, builder.whole(weights), state, gradient.arg()];
+        builder.launch::<ClassWeights>(loss_origin(request), FIRST, params, &args);
+    }
     let flag = |value| Arg { value, offset: std::mem::offset_of!(StepState, diverged), bytes: 4 };
     for other in 1..request.placement.towers {
         let (there, _) = state_and_ids(request, builder, SlotId(other as u8));

@@ -21,7 +21,7 @@ use crate::{
     },
     weights::Weights,
 };
-use alexnode_core::{Backend, Batch, BatchSource, Engine, Error, ErrorCode, Result, StepState};
+use alexnode_core::{Backend, Batch, BatchSource, Engine, Error, ErrorCode, Result, SlotId, StepState};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -42,6 +42,9 @@ pub struct TrainerConfig {
     pub seed: u64,
     /// Momentum (paper: 0.9).
     pub momentum: f32,
+    /// What the loss of a sample counts, for each class; see [`class_weights`](crate::class_weights). Default: 1 for all.
+    #[serde(default)]
+    pub class_weights: Option<Vec<f32>>,
 }
 
 /// Some steps of an epoch.
@@ -94,11 +97,15 @@ impl Trainer {
     /// `ERR_USAGE` and `ERR_SHAPE` for a network that makes no sense, `ERR_DEVICE` where memory is short
     /// or a kernel cannot be compiled.
     pub fn new(config: TrainerConfig, images: ImageStatistics<'_>, backend: Box<dyn Backend>) -> Result<Self> {
-        let TrainerConfig { network, batch, seed, momentum } = config;
+        let TrainerConfig { network, batch, seed, momentum, class_weights } = config;
         let network = Network::new(network)?;
         let placement = Placement::new(backend.slots().len())?;
         let demand = Demand { network: &network, batch, slots: backend.slots() };
-        let build = |batch, engines: &[Engine]| Plans::build(&network, placement, batch, momentum, engines);
+        if let Some(weights) = &class_weights {
+            check_class_weights(&network, weights)?;
+        }
+        let weighted = class_weights.is_some();
+        let build = |batch, engines: &[Engine]| Plans::build(&network, placement, batch, momentum, weighted, engines);
         let plans = demand.plans(build, Plans::layout)?;
         let mut resident = Resident::new(backend, plans.layout())?;
         let bind = |plan: &Plan| plan.bind(resident.arenas(), &|slot, what| resident.view(slot, what));
@@ -107,6 +114,9 @@ impl Trainer {
         let (train, eval) = (Program::new(train), Program::new(eval));
         let mut trainer = Self { network, placement, batch, seed, resident, plans, train, eval };
         trainer.initialise(images)?;
+        if let Some(weights) = class_weights {
+            trainer.resident.write(SlotId(0), External::ClassWeights, &weights)?;
+        }
         Ok(trainer)
     }
 
@@ -442,5 +452,17 @@ impl Trainer {
     fn stage(&mut self, batch: &Batch) -> Result<()> {
         check_batch(&self.network, self.batch, batch)?;
         self.resident.stage(batch)
+    }
+}
+
+fn check_class_weights(network: &Network, weights: &[f32]) -> Result<()> {
+    let (name, classes) = (network.name(), network.classes());
+    if weights.len() != classes {
+        return Err(Error::shape(format!("{name}: expected {classes} class weights, got {}", weights.len())));
+    }
+    match weights.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
+        Some(class) => Err(Error::usage(format!("{name}: the weight of class {class} is {}", weights[class]))
+            .hint("weights are finite and not below 0")),
+        None => Ok(()),
     }
 }

@@ -83,7 +83,7 @@ fn of_preset(spec: NetworkSpec, slots: usize) -> (Trainer, Same) {
     let components = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
     let images = ImageStatistics { mean: &mean, deviations: [10.0, 20.0, 30.0], components };
     let backend = Box::new(CpuBackend::new(slots, Some(2 * slots)).unwrap());
-    let config = TrainerConfig { network: spec, batch: 1, seed: 5, momentum: 0.9 };
+    let config = TrainerConfig { network: spec, batch: 1, seed: 5, momentum: 0.9, class_weights: None };
     (Trainer::new(config, images, backend).unwrap(), Same(Some(image(size))))
 }
 

@@ -30,7 +30,8 @@ fn fusible() -> NetworkSpec {
 fn plan(network: &Network, mode: Mode, engines: &[Engine]) -> Plan {
     let placement = Placement::new(engines.len()).unwrap();
     let engines = engines.to_vec();
-    Plan::build(&Request { network, placement, batch: BATCH, mode, momentum: 0.9, engines }).unwrap()
+    Plan::build(&Request { network, placement, batch: BATCH, mode, momentum: 0.9, class_weights: false, engines })
+        .unwrap()
 }
 
 /// The operations of slot 0, by name.

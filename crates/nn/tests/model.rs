@@ -204,7 +204,7 @@ fn every_access_is_sound() {
 fn there_is_no_momentum() {
     let trained = trained();
     let model = model(&trained, cpu(2));
-    let training = describe(network(), BATCH, &HOST).unwrap().memory;
+    let training = describe(network(), BATCH, false, &HOST).unwrap().memory;
     for (mine, training) in model.memory().iter().zip(training) {
         assert_eq!((mine.parameter_bytes, mine.momentum_bytes), (training.parameter_bytes, 0));
         assert!(mine.total_bytes < training.total_bytes - training.momentum_bytes);

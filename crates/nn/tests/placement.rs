@@ -51,9 +51,9 @@ fn the_bits_do_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn the_bytes_between_two_slots_are_those_of_the_shapes() {
-    let one = describe(network(), BATCH, &HOST[..1]).unwrap().counters;
+    let one = describe(network(), BATCH, false, &HOST[..1]).unwrap().counters;
     assert_eq!((one.transfers, one.transfer_bytes), (0, 0));
-    let two = describe(network(), BATCH, &HOST).unwrap().counters;
+    let two = describe(network(), BATCH, false, &HOST).unwrap().counters;
     // conv3 and lrn3 read both towers' maps, fc6 and fc7 both towers' vectors, fc8 one half of them; both ways.
     let (conv2, conv3, pool3) = (6 * 6 * 24, 6 * 6 * 16, 3 * 3 * 16);
     assert_eq!(two.transfer_bytes, 2 * BATCH * 4 * (conv2 + conv3 + pool3 + 32 + 32 / 2));
@@ -62,7 +62,8 @@ fn the_bytes_between_two_slots_are_those_of_the_shapes() {
 
 #[test]
 fn two_slots_hold_what_one_does_between_them() {
-    let (one, two) = (describe(network(), BATCH, &HOST[..1]).unwrap(), describe(network(), BATCH, &HOST).unwrap());
+    let (one, two) =
+        (describe(network(), BATCH, false, &HOST[..1]).unwrap(), describe(network(), BATCH, false, &HOST).unwrap());
     let sum: usize = two.memory.iter().map(|slot| slot.parameter_bytes).sum();
     let exact = one.parameters * 4;
     assert!(one.memory[0].parameter_bytes == exact && sum == exact, "{exact}: {:?} {:?}", one.memory, two.memory);
@@ -72,11 +73,11 @@ fn two_slots_hold_what_one_does_between_them() {
 #[test]
 fn what_cannot_be_placed_is_a_usage_error() {
     for slots in [3, 4] {
-        assert_eq!(describe(network(), BATCH, &vec![HOST[0]; slots]).unwrap_err().code(), ErrorCode::Usage);
+        assert_eq!(describe(network(), BATCH, false, &vec![HOST[0]; slots]).unwrap_err().code(), ErrorCode::Usage);
     }
     let mut odd = serde_json::to_value(network()).unwrap();
     odd["layers"][7]["outChannels"] = 15.into();
-    let error = describe(serde_json::from_value(odd).unwrap(), BATCH, &HOST).unwrap_err();
+    let error = describe(serde_json::from_value(odd).unwrap(), BATCH, false, &HOST).unwrap_err();
     assert!(error.code() == ErrorCode::Usage && error.message().starts_with("conv3 (Conv2d): 15 channels"), "{error}");
 }
 

@@ -108,7 +108,7 @@ fn layers_refuse_numbers_without_sense() {
 
 #[test]
 fn a_batch_beyond_what_kernels_count_is_refused() {
-    let batch = |batch| describe(common::network(), batch, &common::HOST);
+    let batch = |batch| describe(common::network(), batch, false, &common::HOST);
     assert!(batch(10_000).is_ok());
     let none = batch(0).unwrap_err();
     assert_eq!(none.code().as_str(), "ERR_USAGE");
@@ -121,7 +121,7 @@ fn a_batch_beyond_what_kernels_count_is_refused() {
     }
     let mut spec = common::network();
     (spec.input.image_size, spec.input.crop_size) = (usize::MAX, 16);
-    let error = describe(spec, 1, &common::HOST[..1]).unwrap_err();
+    let error = describe(spec, 1, false, &common::HOST[..1]).unwrap_err();
     assert!(error.to_string().contains("numbers of an image"), "{error}");
 }
 

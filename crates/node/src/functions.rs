@@ -28,6 +28,8 @@ struct Request {
     threads: Option<usize>,
     #[serde(default = "fp32")]
     precision: String,
+    #[serde(default)]
+    class_weights: bool,
 }
 
 /// The precision where none is asked for.
@@ -50,15 +52,16 @@ struct DeviceMemory<'a> {
     memory: &'a MemoryUse,
 }
 
-/// Checks a network and plans it without allocating anything. In: `{ network, batch, devices, threads?, precision? }`. Out: the layer table, the
+/// Checks a network and plans it without allocating anything. In: `{ network, batch, devices, threads?, precision?, classWeights? }`. Out: the layer table, the
 /// memory of each device and the counters of a training step. ERR_USAGE or ERR_SHAPE names the layer that does not fit.
 #[napi]
 pub fn describe_network(env: Env, request: String) -> napi::Result<String> {
     answer(env, || {
-        let Request { network, batch, devices, threads, precision } = parse("describeNetwork", &request)?;
+        let Request { network, batch, devices, threads, precision, class_weights } =
+            parse("describeNetwork", &request)?;
         let engines =
             devices::Request { names: &devices, threads, precision: precision.parse()?, notices: false }.engines()?;
-        let description = describe(network, batch, &engines)?;
+        let description = describe(network, batch, class_weights, &engines)?;
         let memory = devices.iter().zip(&description.memory);
         let memory = memory.map(|(device, memory)| DeviceMemory { device, memory }).collect();
         json(&Described { network: &description, memory })

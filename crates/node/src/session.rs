@@ -115,7 +115,8 @@ impl Session {
         let request = devices::Request { names: &devices, threads, precision: precision.parse()?, notices };
         let backend = request.open()?;
         let link = backend.link();
-        let trainer = Trainer::new(TrainerConfig { network, batch, seed, momentum }, images, backend)?;
+        let class_weights = info.class_weights.clone();
+        let trainer = Trainer::new(TrainerConfig { network, batch, seed, momentum, class_weights }, images, backend)?;
         Ok(Self { trainer, dataset, seed, link, loader: None, first: None })
     }
 

@@ -1,12 +1,16 @@
 //! From what is known of every file to the findings.
 
 use super::{
-    alike::{Sets, join_equal, join_near},
     facts::Facts,
     place::{Place, Places, hidden_folders},
     report::{ClassCount, Findings, LeaveOut, Limits, Marked, Report, Summary},
 };
-use crate::{decode::Colours, files::Entry, options::Split};
+use crate::{
+    alike::{Sets, join_equal, join_near},
+    decode::Colours,
+    files::Entry,
+    options::Split,
+};
 use alexnode_core::{Error, Result};
 use image::metadata::Orientation;
 use std::{collections::BTreeMap, collections::HashSet, io, path::Path};

@@ -8,10 +8,8 @@
 //! | `facts` | one look at one file |
 //! | `journal` | what was found, on the disk |
 //! | `place` | which class and split a file belongs to |
-//! | `alike` | duplicates and near-duplicates |
 //! | `collect`, [`report`] | the findings |
 
-mod alike;
 mod collect;
 mod facts;
 mod journal;

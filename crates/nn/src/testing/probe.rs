@@ -43,8 +43,15 @@ impl Probe {
         let network = Network::headless(layers, input)?;
         let engines = vec![backend.slots()[0].engine];
         let placement = Placement::new(1)?;
-        let plan =
-            Plan::build(&Request { network: &network, placement, batch, mode: Mode::Probe, momentum: 0.0, engines })?;
+        let plan = Plan::build(&Request {
+            network: &network,
+            placement,
+            batch,
+            mode: Mode::Probe,
+            momentum: 0.0,
+            class_weights: false,
+            engines,
+        })?;
         let resident = Resident::new(backend, Layout::new(&[&plan]))?;
         let ops = plan.bind(resident.arenas(), &|slot, what| resident.view(slot, what));
         let mut probe = Self { network, plan, resident, ops, batch };

@@ -101,11 +101,25 @@ pub fn trainer_of_images(spec: NetworkSpec, slots: usize, threads: usize, batch:
 
 /// Likewise, on the slots of `backend`.
 pub fn trainer_on(backend: Box<dyn Backend>, spec: NetworkSpec, batch: usize, mean: f32) -> Trainer {
+    weighed_trainer(backend, spec, batch, mean, None).unwrap()
+}
+
+/// Likewise, with a loss that is weighed by the classes.
+///
+/// # Errors
+/// Those of [`Trainer::new`].
+pub fn weighed_trainer(
+    backend: Box<dyn Backend>,
+    spec: NetworkSpec,
+    batch: usize,
+    mean: f32,
+    class_weights: Option<Vec<f32>>,
+) -> Result<Trainer> {
     let mean = vec![mean; SIZE * SIZE * 3];
     let components = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
     let images = ImageStatistics { mean: &mean, deviations: [10.0, 20.0, 30.0], components };
-    let config = TrainerConfig { network: spec, batch, seed: 5, momentum: 0.9 };
-    Trainer::new(config, images, backend).unwrap()
+    let config = TrainerConfig { network: spec, batch, seed: 5, momentum: 0.9, class_weights };
+    Trainer::new(config, images, backend)
 }
 
 /// Emulated devices; none where there is no C++ compiler, which only a developer's machine may lack.

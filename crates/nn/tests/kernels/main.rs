@@ -1,6 +1,7 @@
 //! Every kernel against its reference: odd shapes, gaps between pixels, towers, any number of workers.
 
 mod augment;
+mod class_weights;
 mod convolution;
 mod dropout_epilogue;
 mod instructions;

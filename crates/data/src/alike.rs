@@ -1,6 +1,6 @@
 //! Which pictures are the same, or nearly.
 
-use super::facts::Print;
+use crate::print::Print;
 
 /// Two pictures are near where so many of the 128 bits of their prints differ at most.
 pub const NEAR: u32 = 8;
@@ -53,6 +53,11 @@ pub fn join_equal<K: Ord>(sets: &mut Sets, mut items: Vec<(K, u32)>) {
 
 /// Joins all items whose prints are near.
 pub fn join_near(sets: &mut Sets, items: &[(Print, u32)]) {
+    join_equal(sets, items.to_vec());
+    // Of many that are equal one is compared with the others.
+    let mut items = items.to_vec();
+    items.sort_unstable();
+    items.dedup_by_key(|(print, _)| *print);
     let mut banded: Vec<(u32, u32)> = Vec::with_capacity(items.len());
     for band in 0..BANDS {
         banded.clear();
