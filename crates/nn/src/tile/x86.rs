@@ -167,8 +167,15 @@ const fn wide<const ROWS: usize, const VECTORS: usize>() -> Tile {
 }
 
 /// Of the 32 registers up to 27 hold sums. The first of several that suit a product equally well is taken.
-const AVX512: &[Tile] =
-    &[wide::<6, 4>(), wide::<9, 3>(), wide::<12, 2>(), wide::<11, 2>(), wide::<12, 1>(), wide::<6, 1>()];
+const AVX512: &[Tile] = &[
+    wide::<6, 4>(),
+    wide::<9, 3>(),
+    wide::<12, 2>(),
+    wide::<11, 2>(),
+    wide::<8, 2>(),
+    wide::<12, 1>(),
+    wide::<6, 1>(),
+];
 
 /// The tiles of the widest vectors that the processor has.
 pub fn tiles() -> Option<&'static [Tile]> {
