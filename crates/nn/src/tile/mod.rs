@@ -27,6 +27,9 @@ pub const MAX_COLUMNS: usize = 64;
 /// See [`MAX_ROWS`].
 pub const MAX_BLOCK: usize = 432;
 
+/// What sums begin with.
+pub const ZEROS: [f32; MAX_COLUMNS] = [0.0; MAX_COLUMNS];
+
 /// How a product walks along its inner dimension: `segments` runs of `len` steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
@@ -146,6 +149,25 @@ impl Tile {
         unsafe { self.run(sweep, a, offsets, b, &sums, &Ends { start, relu }) };
     }
 
+    /// `sums = a b`, row after row of each: a has `inner` columns, b and the sums those of the tile. There are whole blocks of rows.
+    ///
+    /// # Panics
+    /// Where the operands are not so long.
+    pub fn multiply(&self, a: &[f32], inner: usize, b: &[f32], sums: &mut [f32]) {
+        let rows = sums.len() / self.columns;
+        let whole = rows.is_multiple_of(self.rows) && sums.len() == rows * self.columns;
+        assert!(whole && inner > 0 && a.len() == rows * inner && b.len() >= inner * self.columns, "not whole blocks");
+        let sweep = Sweep { segments: 1, len: inner, a_step: 1, a_segment: 0, b_step: self.columns, b_segment: 0 };
+        let ends = Ends { start: ZEROS.as_ptr(), relu: false };
+        for (a, sums) in a.chunks_exact(self.rows * inner).zip(sums.chunks_exact_mut(self.elements())) {
+            let a = std::array::from_fn(|i| a.as_ptr().wrapping_add(i * inner));
+            let sums: [*mut f32; MAX_ROWS] = std::array::from_fn(|i| sums.as_mut_ptr().wrapping_add(i * self.columns));
+            // SAFETY: these are as many rows of a and of the sums as the tile has, and b is as long (checked above); `available` gives only tiles whose instructions
+            // the processor has.
+            unsafe { (self.body)(&sweep, &a, b.as_ptr(), &sums, &ends) };
+        }
+    }
+
     /// # Safety
     /// Each of the tile's rows of `sums`, and `ends.start` where it is not null, has the tile's columns; nobody else uses them.
     #[inline(always)]
@@ -223,6 +245,23 @@ mod tests {
             let mut block = vec![1.0; tile.elements()];
             tile.accumulate(&sweep, &a, &offsets, &b, &mut block);
             assert_eq!(block, expected, "{tile:?}");
+        }
+    }
+
+    #[test]
+    fn a_product_of_whole_blocks() {
+        let inner = 7;
+        let b: Vec<f32> = (0..inner * MAX_COLUMNS).map(|i| (i % 13) as f32 - 6.0).collect();
+        for tile in all() {
+            let rows = 2 * tile.rows;
+            let a: Vec<f32> = (0..rows * inner).map(|i| (i % 11) as f32 - 5.0).collect();
+            let mut sums = vec![f32::NAN; rows * tile.columns];
+            tile.multiply(&a, inner, &b, &mut sums);
+            for (i, sum) in sums.iter().enumerate() {
+                let (row, column) = (i / tile.columns, i % tile.columns);
+                let want: f32 = (0..inner).map(|l| a[row * inner + l] * b[l * tile.columns + column]).sum();
+                assert_eq!(*sum, want, "{tile:?}, {row}, {column}");
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use alexnode_core::{
 
 /// Parts of a minibatch that are summed apart, and so at the same time: with more workers than this, times the groups, some have
 /// nothing to do. Each needs its own sums. Changing it changes the bits.
-const CHUNKS: usize = 8;
+pub(super) const CHUNKS: usize = 8;
 /// Elements of the pixels of y that a block sums at a time: 16 KiB, which stay in the first-level cache.
 const PANEL: usize = 4 * 1024;
 
