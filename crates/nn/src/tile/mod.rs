@@ -19,6 +19,7 @@ mod x86;
 
 pub use block::{Vector, Work};
 pub use pack::{copy, pack, pack_columns, prefetch};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The most rows and elements that any tile has.
 pub const MAX_ROWS: usize = 12;
@@ -197,7 +198,7 @@ impl Tile {
 #[inline]
 pub fn with_vectors(work: impl Work) {
     #[cfg(target_arch = "x86_64")]
-    let Some(work) = x86::with_vectors(work) else { return };
+    let Some(work) = x86::with_vectors(work, Vectors::used()) else { return };
     // SAFETY: every processor has the instructions.
     unsafe { work.run::<block::Portable>() };
 }
@@ -205,10 +206,56 @@ pub fn with_vectors(work: impl Work) {
 /// The tiles of this processor.
 fn available() -> &'static [Tile] {
     #[cfg(target_arch = "x86_64")]
-    if let Some(tiles) = x86::tiles() {
+    if let Some(tiles) = x86::tiles(Vectors::used()) {
         return tiles;
     }
     PORTABLE
+}
+
+/// Instructions for vectors, the widest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Vectors {
+    /// Whatever the target always has (SSE2, NEON).
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512F.
+    Avx512,
+}
+
+/// See [`Vectors::limit`].
+static LIMIT: AtomicU8 = AtomicU8::new(Vectors::Avx512 as u8);
+
+impl Vectors {
+    /// All of them, the widest last.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// Whether this processor has them.
+    pub fn present(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => std::is_x86_feature_detected!("avx512f"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
+        }
+    }
+
+    /// Those that products, convolutions and linear layers use.
+    #[inline]
+    pub fn used() -> Self {
+        let limit = LIMIT.load(Ordering::Relaxed);
+        let used = Self::ALL.into_iter().rev().find(|vectors| *vectors as u8 <= limit && vectors.present());
+        used.unwrap_or(Self::Portable)
+    }
+
+    /// Uses none that are wider, in the whole process; for tests and comparisons. Not while anything runs or is planned, as memory is planned for certain tiles.
+    pub fn limit(self) {
+        LIMIT.store(self as u8, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -219,7 +266,7 @@ mod tests {
     fn all() -> Vec<Tile> {
         let mut all = PORTABLE.to_vec();
         #[cfg(target_arch = "x86_64")]
-        all.extend(x86::all());
+        all.extend(Vectors::ALL.into_iter().filter(|v| v.present()).filter_map(x86::tiles).flatten());
         all
     }
 
