@@ -1,5 +1,6 @@
 //! Speed of the layers of the paper's network that multiply, forward and backward, and of every operation of the whole network (`paper`; with the gradient by the
-//! image, which training does not need; without loss, update and augmentation).
+//! image, which training does not need; without loss, update and augmentation). Likewise the convolutions of the CIFAR nets (`cifar1` to `cifar3`; `cifar4` is the wider
+//! second one of the nets with unshared convolutions).
 //! `cargo run -p alexnode-nn --example layer_speed [batch [threads [layer]]]`.
 //!
 //! On one thread, times are those that the thread really ran, so that other programs disturb them little.
@@ -13,7 +14,6 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: usize| arguments.next().map_or(default, |a| a.parse().expect("a number"));
     let (batch, threads) = (number(128), number(2));
-    let repetitions = (512 / batch).clamp(3, 50);
     let only = std::env::args().nth(3);
     let conv = |out: usize, kernel: usize, stride: usize, padding: usize, groups: usize| {
         format!(
@@ -50,13 +50,22 @@ fn main() {
             std::iter::once(multiplies(name, text)).chain(rest)
         })
         .collect();
-    let alone = layers.iter().map(|(name, input, text)| (*name, *input, vec![multiplies(name, text)]));
+    let cifar = [
+        ("cifar1", Shape::new(32, 32, 3), conv(32, 5, 1, 2, 1)),
+        ("cifar2", Shape::new(16, 16, 32), conv(32, 5, 1, 2, 1)),
+        ("cifar3", Shape::new(8, 8, 32), conv(64, 5, 1, 2, 1)),
+        ("cifar4", Shape::new(12, 12, 64), conv(64, 5, 1, 2, 1)),
+    ];
+    let alone = layers.iter().chain(&cifar).map(|(name, input, text)| (*name, *input, vec![multiplies(name, text)]));
     for (name, input, texts) in alone.chain([("paper", Shape::new(224, 224, 3), network)]) {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
         }
         let specs: Vec<LayerSpec> = texts.iter().map(|text| serde_json::from_str(text).expect("a layer")).collect();
         let flops = (specs.len() == 1).then(|| 2.0 * (specs[0].layer().macs(input) * batch as u64) as f64);
+        let least = (512 / batch).clamp(3, 50);
+        // Small layers more often: a second for each pass.
+        let repetitions = flops.map_or(least, |flops| ((2e11 / flops) as usize).clamp(least, 200));
         let backend = CpuBackend::new(1, Some(threads)).expect("a backend");
         let mut probe = Probe::new(specs, input, batch, Box::new(backend)).expect("a plan");
         let profile = probe.profile(repetitions, &|| clock(threads)).expect("a run");

@@ -6,6 +6,7 @@
 
 use crate::{
     layers::linear::LinearForward,
+    tile::{Vector, Work, with_vectors},
     timing::{SlotName, Spread, TimingOptions, repeats, sample},
 };
 use alexnode_core::{
@@ -14,7 +15,6 @@ use alexnode_core::{
     kernel::{Access, Args, Kernel, KernelDef, define},
 };
 use bytemuck::{Pod, Zeroable};
-use multiversion::multiversion;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -85,7 +85,7 @@ impl Kernel for MultiplyCeiling {
         let y = &mut args.write::<f32>(0)[..p.items as usize];
         parallel_chunks(host, y, TASK, |_, y| {
             for y in y.chunks_mut(LANES) {
-                y.copy_from_slice(&chains(p.rounds)[..y.len()]);
+                with_vectors(Chains { rounds: p.rounds, y });
             }
         });
     }
@@ -94,8 +94,8 @@ impl Kernel for MultiplyCeiling {
     }
 }
 
-/// Items that the processor computes at once: after so many, factors and terms repeat.
-const LANES: usize = 8;
+/// Items that the processor computes at once, at most: after so many, factors and terms repeat.
+const LANES: usize = 16;
 
 /// The factors and terms of the first items, as in the `.cu`.
 pub fn factors_and_terms() -> ([f32; LANES], [f32; LANES]) {
@@ -104,18 +104,31 @@ pub fn factors_and_terms() -> ([f32; LANES], [f32; LANES]) {
     (std::array::from_fn(factor), std::array::from_fn(term))
 }
 
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn chains(rounds: u32) -> [f32; LANES] {
-    let (factor, term) = factors_and_terms();
-    let mut x: [[f32; LANES]; CHAINS] = std::array::from_fn(|chain| [1.0 + chain as f32; LANES]);
-    for _ in 0..rounds {
-        for x in &mut x {
-            for lane in 0..LANES {
-                x[lane] = x[lane].mul_add(factor[lane], term[lane]);
+/// [`LANES`] items at most, by the vectors that layers multiply with.
+struct Chains<'a> {
+    rounds: u32,
+    y: &'a mut [f32],
+}
+
+impl Work for Chains<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let (factors, terms) = factors_and_terms();
+        for (i, y) in self.y.chunks_mut(V::LANES).enumerate() {
+            let mut sums = [0.0; LANES];
+            // SAFETY: the arrays have whole vectors; the processor has the instructions (the caller's promise).
+            unsafe {
+                let (factor, term) =
+                    (V::load(factors.as_ptr().add(i * V::LANES)), V::load(terms.as_ptr().add(i * V::LANES)));
+                let mut x: [V; CHAINS] = std::array::from_fn(|chain| V::splat(&(1.0 + chain as f32)));
+                for _ in 0..self.rounds {
+                    x = x.map(|x| term.add_product(x, factor));
+                }
+                x.into_iter().fold(V::splat(&0.0), |sum, x| sum.add(x)).store(sums.as_mut_ptr());
             }
+            y.copy_from_slice(&sums[..y.len()]);
         }
     }
-    std::array::from_fn(|lane| x.iter().map(|x| x[lane]).sum())
 }
 
 /// The constants of [`TensorCeiling`].
@@ -244,7 +257,7 @@ impl Bench<'_> {
         };
         self.largest(sizes.iter().copied().filter(|bytes| *bytes <= most), |bytes| {
             let params = CopyCeilingParams { vectors: (bytes / VECTOR) as u32 };
-            Work::new::<CopyCeiling>(params, vec![bytes, bytes], 2.0 * bytes as f64)
+            Measured::new::<CopyCeiling>(params, vec![bytes, bytes], 2.0 * bytes as f64)
         })
     }
 
@@ -252,7 +265,7 @@ impl Bench<'_> {
     fn multiply(&mut self) -> Result<Spread> {
         self.largest([1 << 14, 1 << 17, 1 << 20, 1 << 22], |items| {
             let params = MultiplyCeilingParams { items: items as u32, rounds: ROUNDS };
-            Work::new::<MultiplyCeiling>(params, vec![items * 4], params.flops())
+            Measured::new::<MultiplyCeiling>(params, vec![items * 4], params.flops())
         })
     }
 
@@ -264,7 +277,7 @@ impl Bench<'_> {
             let rate = self.largest([inputs], |inputs| {
                 let (params, buffers) = LinearForward::plain(BATCH, inputs, inputs, workers);
                 let flops = 2.0 * (BATCH * inputs * inputs) as f64;
-                Work::new::<LinearForward>(params, buffers.to_vec(), flops)
+                Measured::new::<LinearForward>(params, buffers.to_vec(), flops)
             })?;
             if rate.median > best.median {
                 best = rate;
@@ -278,12 +291,12 @@ impl Bench<'_> {
         self.largest([(64, 16), (1 << 10, 64), (1 << 14, 256), (1 << 16, 256)], |(warps, rounds)| {
             let params = TensorCeilingParams { warps, rounds };
             let flops = TensorCeiling::<BF16>::flops(&params);
-            Work::new::<TensorCeiling<BF16>>(params, vec![warps as usize * 32 * 4], flops)
+            Measured::new::<TensorCeiling<BF16>>(params, vec![warps as usize * 32 * 4], flops)
         })
     }
 
     /// The rate of the first size whose launch takes as long as a sample shall; of the last one if none does.
-    fn largest<T>(&mut self, sizes: impl IntoIterator<Item = T>, work: impl Fn(T) -> Work) -> Result<Spread> {
+    fn largest<T>(&mut self, sizes: impl IntoIterator<Item = T>, work: impl Fn(T) -> Measured) -> Result<Spread> {
         let wanted = SAMPLE * self.options.sample_seconds;
         let mut rate = Err(Error::device("there is not enough memory to measure a copy"));
         for size in sizes {
@@ -303,7 +316,7 @@ impl Bench<'_> {
     }
 
     /// Seconds of a launch, and the rate of `work`.
-    fn rate(&mut self, work: &Work, buffers: &mut Vec<BufferId>, wanted: f64) -> Result<(f64, Spread)> {
+    fn rate(&mut self, work: &Measured, buffers: &mut Vec<BufferId>, wanted: f64) -> Result<(f64, Spread)> {
         let mut views = Vec::new();
         for bytes in &work.buffers {
             let buffer = self.backend.alloc(SlotId(0), *bytes)?;
@@ -344,7 +357,7 @@ impl Bench<'_> {
 }
 
 /// Something to be launched.
-struct Work {
+struct Measured {
     kernel: &'static KernelDef,
     params: Vec<u8>,
     /// The bytes of its arguments.
@@ -353,7 +366,7 @@ struct Work {
     amount: f64,
 }
 
-impl Work {
+impl Measured {
     fn new<K: Kernel>(params: K::Params, buffers: Vec<usize>, amount: f64) -> Self {
         Self { kernel: define::<K>(), params: bytemuck::bytes_of(&params).to_vec(), buffers, amount }
     }

@@ -19,6 +19,7 @@ mod x86;
 
 pub use block::{Vector, Work};
 pub use pack::{copy, pack, pack_columns, prefetch};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The most rows and elements that any tile has.
 pub const MAX_ROWS: usize = 12;
@@ -26,6 +27,9 @@ pub const MAX_ROWS: usize = 12;
 pub const MAX_COLUMNS: usize = 64;
 /// See [`MAX_ROWS`].
 pub const MAX_BLOCK: usize = 432;
+
+/// What sums begin with.
+pub const ZEROS: [f32; MAX_COLUMNS] = [0.0; MAX_COLUMNS];
 
 /// How a product walks along its inner dimension: `segments` runs of `len` steps.
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +150,25 @@ impl Tile {
         unsafe { self.run(sweep, a, offsets, b, &sums, &Ends { start, relu }) };
     }
 
+    /// `sums = a b`, row after row of each: a has `inner` columns, b and the sums those of the tile. There are whole blocks of rows.
+    ///
+    /// # Panics
+    /// Where the operands are not so long.
+    pub fn multiply(&self, a: &[f32], inner: usize, b: &[f32], sums: &mut [f32]) {
+        let rows = sums.len() / self.columns;
+        let whole = rows.is_multiple_of(self.rows) && sums.len() == rows * self.columns;
+        assert!(whole && inner > 0 && a.len() == rows * inner && b.len() >= inner * self.columns, "not whole blocks");
+        let sweep = Sweep { segments: 1, len: inner, a_step: 1, a_segment: 0, b_step: self.columns, b_segment: 0 };
+        let ends = Ends { start: ZEROS.as_ptr(), relu: false };
+        for (a, sums) in a.chunks_exact(self.rows * inner).zip(sums.chunks_exact_mut(self.elements())) {
+            let a = std::array::from_fn(|i| a.as_ptr().wrapping_add(i * inner));
+            let sums: [*mut f32; MAX_ROWS] = std::array::from_fn(|i| sums.as_mut_ptr().wrapping_add(i * self.columns));
+            // SAFETY: these are as many rows of a and of the sums as the tile has, and b is as long (checked above); `available` gives only tiles whose instructions
+            // the processor has.
+            unsafe { (self.body)(&sweep, &a, b.as_ptr(), &sums, &ends) };
+        }
+    }
+
     /// # Safety
     /// Each of the tile's rows of `sums`, and `ends.start` where it is not null, has the tile's columns; nobody else uses them.
     #[inline(always)]
@@ -175,7 +198,7 @@ impl Tile {
 #[inline]
 pub fn with_vectors(work: impl Work) {
     #[cfg(target_arch = "x86_64")]
-    let Some(work) = x86::with_vectors(work) else { return };
+    let Some(work) = x86::with_vectors(work, Vectors::used()) else { return };
     // SAFETY: every processor has the instructions.
     unsafe { work.run::<block::Portable>() };
 }
@@ -183,10 +206,56 @@ pub fn with_vectors(work: impl Work) {
 /// The tiles of this processor.
 fn available() -> &'static [Tile] {
     #[cfg(target_arch = "x86_64")]
-    if let Some(tiles) = x86::tiles() {
+    if let Some(tiles) = x86::tiles(Vectors::used()) {
         return tiles;
     }
     PORTABLE
+}
+
+/// Instructions for vectors, the widest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Vectors {
+    /// Whatever the target always has (SSE2, NEON).
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512F.
+    Avx512,
+}
+
+/// See [`Vectors::limit`].
+static LIMIT: AtomicU8 = AtomicU8::new(Vectors::Avx512 as u8);
+
+impl Vectors {
+    /// All of them, the widest last.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// Whether this processor has them.
+    pub fn present(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => std::is_x86_feature_detected!("avx512f"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
+        }
+    }
+
+    /// Those that products, convolutions and linear layers use.
+    #[inline]
+    pub fn used() -> Self {
+        let limit = LIMIT.load(Ordering::Relaxed);
+        let used = Self::ALL.into_iter().rev().find(|vectors| *vectors as u8 <= limit && vectors.present());
+        used.unwrap_or(Self::Portable)
+    }
+
+    /// Uses none that are wider, in the whole process; for tests and comparisons. Not while anything runs or is planned, as memory is planned for certain tiles.
+    pub fn limit(self) {
+        LIMIT.store(self as u8, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -197,7 +266,7 @@ mod tests {
     fn all() -> Vec<Tile> {
         let mut all = PORTABLE.to_vec();
         #[cfg(target_arch = "x86_64")]
-        all.extend(x86::all());
+        all.extend(Vectors::ALL.into_iter().filter(|v| v.present()).filter_map(x86::tiles).flatten());
         all
     }
 
@@ -223,6 +292,23 @@ mod tests {
             let mut block = vec![1.0; tile.elements()];
             tile.accumulate(&sweep, &a, &offsets, &b, &mut block);
             assert_eq!(block, expected, "{tile:?}");
+        }
+    }
+
+    #[test]
+    fn a_product_of_whole_blocks() {
+        let inner = 7;
+        let b: Vec<f32> = (0..inner * MAX_COLUMNS).map(|i| (i % 13) as f32 - 6.0).collect();
+        for tile in all() {
+            let rows = 2 * tile.rows;
+            let a: Vec<f32> = (0..rows * inner).map(|i| (i % 11) as f32 - 5.0).collect();
+            let mut sums = vec![f32::NAN; rows * tile.columns];
+            tile.multiply(&a, inner, &b, &mut sums);
+            for (i, sum) in sums.iter().enumerate() {
+                let (row, column) = (i / tile.columns, i % tile.columns);
+                let want: f32 = (0..inner).map(|l| a[row * inner + l] * b[l * tile.columns + column]).sum();
+                assert_eq!(*sum, want, "{tile:?}, {row}, {column}");
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The vectors of AVX2 and AVX-512.
 
 use super::{
-    Ends, MAX_ROWS, Sweep, Tile, block,
+    Ends, MAX_ROWS, Sweep, Tile, Vectors, block,
     block::{Vector, Work},
 };
 use std::arch::x86_64::*;
@@ -144,17 +144,15 @@ unsafe fn work_avx512<W: Work>(work: W) {
     unsafe { work.run::<Avx512>() };
 }
 
-/// Does `work` with the widest vectors that the processor has; gives it back where it has none of these.
+/// Does `work` with `vectors`, which the processor has; gives it back where they are neither AVX2 nor AVX-512.
 #[inline]
-pub fn with_vectors<W: Work>(work: W) -> Option<W> {
-    if std::is_x86_feature_detected!("avx512f") {
+pub fn with_vectors<W: Work>(work: W, vectors: Vectors) -> Option<W> {
+    match vectors {
         // SAFETY: the processor has the instructions.
-        unsafe { work_avx512(work) };
-    } else if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+        Vectors::Avx512 => unsafe { work_avx512(work) },
         // SAFETY: as above.
-        unsafe { work_avx2(work) };
-    } else {
-        return Some(work);
+        Vectors::Avx2 => unsafe { work_avx2(work) },
+        Vectors::Portable => return Some(work),
     }
     None
 }
@@ -167,29 +165,21 @@ const fn wide<const ROWS: usize, const VECTORS: usize>() -> Tile {
 }
 
 /// Of the 32 registers up to 27 hold sums. The first of several that suit a product equally well is taken.
-const AVX512: &[Tile] =
-    &[wide::<6, 4>(), wide::<9, 3>(), wide::<12, 2>(), wide::<11, 2>(), wide::<12, 1>(), wide::<6, 1>()];
+const AVX512: &[Tile] = &[
+    wide::<6, 4>(),
+    wide::<9, 3>(),
+    wide::<12, 2>(),
+    wide::<11, 2>(),
+    wide::<8, 2>(),
+    wide::<12, 1>(),
+    wide::<6, 1>(),
+];
 
-/// The tiles of the widest vectors that the processor has.
-pub fn tiles() -> Option<&'static [Tile]> {
-    if std::is_x86_feature_detected!("avx512f") {
-        Some(AVX512)
-    } else if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-        Some(AVX2)
-    } else {
-        None
+/// The tiles of AVX2 or AVX-512.
+pub fn tiles(vectors: Vectors) -> Option<&'static [Tile]> {
+    match vectors {
+        Vectors::Avx512 => Some(AVX512),
+        Vectors::Avx2 => Some(AVX2),
+        Vectors::Portable => None,
     }
-}
-
-/// Those of narrower ones, too.
-#[cfg(test)]
-pub fn all() -> Vec<Tile> {
-    let mut all = Vec::new();
-    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-        all.extend(AVX2);
-    }
-    if std::is_x86_feature_detected!("avx512f") {
-        all.extend(AVX512);
-    }
-    all
 }

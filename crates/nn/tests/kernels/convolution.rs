@@ -182,7 +182,9 @@ fn convolutions() {
 /// Relative L2 errors of the paper's layers with 3 x 3 and 5 x 5 kernels: minimal filtering loses more than sums of products, and must not lose much.
 #[test]
 fn minimal_filtering_is_accurate() {
-    for case in [(2, Shape::new(13, 13, 128), [32, 3, 1, 1, 1]), (2, Shape::new(13, 13, 48), [64, 5, 1, 2, 1])] {
+    for (case, error) in
+        [((2, Shape::new(13, 13, 128), [32, 3, 1, 1, 1]), 2e-6), ((2, Shape::new(13, 13, 48), [64, 5, 1, 2, 1]), 4e-6)]
+    {
         let layer = conv2d(case.2);
         let shape = reference(&layer, false, case);
         let mut rng = Rng::new(20);
@@ -197,8 +199,8 @@ fn minimal_filtering_is_accurate() {
             same_passes(&format!("{threads} threads"), &passes, &alone.run(&x, &dy, &mut processor(threads)));
         }
         for (what, got, want, most) in [
-            ("output", &passes.y, &y, 2e-6),
-            ("gradient", &passes.dx, &gradients.dx, 2e-6),
+            ("output", &passes.y, &y, error),
+            ("gradient", &passes.dx, &gradients.dx, error),
             ("gradient of the weights", &passes.gradients[0], &gradients.dw, 1e-5),
             ("gradient of the biases", &passes.gradients[1], &gradients.db, 1e-5),
         ] {

@@ -7,7 +7,7 @@ use super::{
     geometry::{Params, Plane, cut_patch, fit},
     tiles::Tiles,
 };
-use crate::tile::{MAX_BLOCK, MAX_COLUMNS, MAX_ROWS, Sweep, Tile, copy, pack, pack_columns};
+use crate::tile::{MAX_BLOCK, MAX_ROWS, Sweep, Tile, ZEROS, copy, pack, pack_columns};
 use alexnode_core::{
     Engine, Stage, Target,
     host::{Host, Shared},
@@ -18,9 +18,6 @@ use alexnode_core::{
 const PATCH: usize = 64 * 1024;
 /// Packed weights between two visits of a block: 64 KiB. Fewer would stay in the first-level cache, but the visits cost more.
 const PANEL: usize = 16 * 1024;
-
-/// What sums begin with where there is no bias.
-pub(super) const ZEROS: [f32; MAX_COLUMNS] = [0.0; MAX_COLUMNS];
 
 /// Windows over a source, and where their results go. All of one group.
 #[derive(Clone, Copy, Debug)]

@@ -1,27 +1,24 @@
 //! Forward and data gradient of 3 x 3 and 5 x 5 kernels by minimal filtering (`minimal`): a task transforms some rows of tiles, multiplies them with the transformed weights, one
-//! product of matrices for each of the 36 points, and transforms the results back, one panel of output channels after the other.
+//! product of matrices for each of the 36 or 64 points, and transforms the results back, one panel of output channels after the other.
 
 use super::{
     geometry::{Params, Plane},
-    minimal::{Channels, Filter3, Filter5, INPUTS, Input, LANES, Output2, Output4, POINTS, Wide, both},
-    pass::{Finish, Pass, ZEROS},
+    minimal::{Along, Channels, Filter, Input, LANES, MOST_POINTS, OUTPUTS, Output, Wide, both, inputs},
+    pass::{Finish, Pass},
 };
-use crate::tile::{MAX_ROWS, Sweep, Vector, Work, with_vectors};
+use crate::tile::{Vector, Work, with_vectors};
 use alexnode_core::host::{Host, Shared};
 
 /// Elements of a task's transformed inputs and products: 1 MiB, half of the second-level cache of a large core.
 const TRANSFORMED: usize = 1 << 18;
-
-/// The most outputs of a tile.
-pub const OUTPUTS: usize = 16;
 
 /// Tiles of all images, row after row of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
     /// Rows and columns of tiles of an image.
     pub tiles: (usize, usize),
-    /// Outputs of a tile along an axis.
-    pub edge: usize,
+    /// Inputs of a tile along an axis.
+    pub inputs: usize,
     /// Rows and columns of outputs.
     count: (usize, usize),
     /// The first input of the first tile.
@@ -38,18 +35,22 @@ impl Grid {
         if !matches!(kernel, 3 | 5) || p.stride != 1 || inner < LANES {
             return None;
         }
-        let edge = INPUTS + 1 - kernel;
-        let tiles = (count.0.div_ceil(edge), count.1.div_ceil(edge));
-        let saves = kernel * kernel * count.0 * count.1 >= 2 * POINTS * tiles.0 * tiles.1;
-        saves.then_some(Self { tiles, edge, count, corner })
+        let inputs = inputs(kernel);
+        let tiles = (count.0.div_ceil(OUTPUTS), count.1.div_ceil(OUTPUTS));
+        let saves = kernel * kernel * count.0 * count.1 >= 2 * inputs * inputs * tiles.0 * tiles.1;
+        saves.then_some(Self { tiles, inputs, count, corner })
+    }
+    /// Products of a tile and channel.
+    pub fn points(&self) -> usize {
+        self.inputs * self.inputs
     }
     /// Where the inputs of tile `column` in row `row` of all rows of tiles begin.
-    pub fn inputs(&self, plane: &Plane, row: usize, column: usize) -> [usize; POINTS] {
-        let top = (row % self.tiles.0 * self.edge) as isize + self.corner.0;
-        let left = (column * self.edge) as isize + self.corner.1;
+    pub fn inputs(&self, plane: &Plane, row: usize, column: usize) -> [usize; MOST_POINTS] {
+        let top = (row % self.tiles.0 * OUTPUTS) as isize + self.corner.0;
+        let left = (column * OUTPUTS) as isize + self.corner.1;
         let image = row / self.tiles.0 * plane.h;
-        let mut places = [OUTSIDE; POINTS];
-        for (places, y) in places.chunks_exact_mut(INPUTS).zip(top..) {
+        let mut places = [OUTSIDE; MOST_POINTS];
+        for (places, y) in places[..self.points()].chunks_exact_mut(self.inputs).zip(top..) {
             if !(0..plane.h as isize).contains(&y) {
                 continue;
             }
@@ -63,11 +64,11 @@ impl Grid {
         places
     }
     /// Likewise its outputs, row after row.
-    pub fn outputs(&self, plane: &Plane, row: usize, column: usize) -> [usize; OUTPUTS] {
-        let (top, left) = (row % self.tiles.0 * self.edge, column * self.edge);
+    pub fn outputs(&self, plane: &Plane, row: usize, column: usize) -> [usize; OUTPUTS * OUTPUTS] {
+        let (top, left) = (row % self.tiles.0 * OUTPUTS, column * OUTPUTS);
         let image = row / self.tiles.0 * plane.h;
-        let mut places = [OUTSIDE; OUTPUTS];
-        for (places, y) in places.chunks_exact_mut(self.edge).zip(top..self.count.0) {
+        let mut places = [OUTSIDE; OUTPUTS * OUTPUTS];
+        for (places, y) in places.chunks_exact_mut(OUTPUTS).zip(top..self.count.0) {
             for (place, x) in places.iter_mut().zip(left..self.count.1) {
                 *place = ((image + y) * plane.w + x) * plane.ld;
             }
@@ -92,15 +93,19 @@ pub unsafe fn pixel<V: Vector>(image: &[f32], at: usize, channel: usize, count: 
 }
 
 /// Transforms `channels` channels of a tile's inputs to `to`, where each point is `step` elements after the last.
-pub struct TransformInputs<'a> {
+pub struct TransformInputs<'a, const N: usize> {
     pub image: &'a [f32],
-    pub places: &'a [usize; POINTS],
+    /// The first N x N of them.
+    pub places: &'a [usize; MOST_POINTS],
     pub channels: usize,
     pub to: &'a mut [f32],
     pub step: usize,
 }
 
-impl Work for TransformInputs<'_> {
+impl<const N: usize> Work for TransformInputs<'_, N>
+where
+    Input: Along<N, N>,
+{
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let all = self.channels;
@@ -108,7 +113,7 @@ impl Work for TransformInputs<'_> {
         for channel in (0..all).step_by(V::LANES) {
             (part.channel, part.count) = (channel, V::LANES.min(all - channel));
             // SAFETY: the caller's promise.
-            unsafe { both::<Input, V, _, _>(&mut part) };
+            unsafe { both::<Input, V, N, N>(&mut part) };
         }
     }
 }
@@ -120,15 +125,15 @@ pub struct Strip<W> {
     pub count: usize,
 }
 
-impl<V: Vector> Channels<V> for Strip<TransformInputs<'_>> {
+impl<V: Vector, const N: usize> Channels<V> for Strip<TransformInputs<'_, N>> {
     #[inline(always)]
     unsafe fn load(&self, row: usize, column: usize) -> Wide<V> {
         // SAFETY: the caller's promise.
-        unsafe { pixel(self.work.image, self.work.places[row * INPUTS + column], self.channel, self.count) }
+        unsafe { pixel(self.work.image, self.work.places[row * N + column], self.channel, self.count) }
     }
     #[inline(always)]
     fn store(&mut self, row: usize, column: usize, value: Wide<V>) {
-        let at = (row * INPUTS + column) * self.work.step + self.channel;
+        let at = (row * N + column) * self.work.step + self.channel;
         value.store(&mut self.work.to[at..][..self.count]);
     }
 }
@@ -146,8 +151,8 @@ impl Tiles {
     pub fn new(p: &Params, pass: Pass, workers: usize) -> Option<Self> {
         let grid = Grid::new(p, pass.source.c, pass.count, pass.corner)?;
         // Many weights are to be read for many tiles at a time. At least two tasks for every worker; no sum changes by it.
-        let weights = POINTS * pass.source.c * pass.panels() * pass.tile.columns;
-        let each = grid.tiles.1 * POINTS * (pass.source.c + pass.tile.columns);
+        let weights = grid.points() * pass.source.c * pass.panels() * pass.tile.columns;
+        let each = grid.tiles.1 * grid.points() * (pass.source.c + pass.tile.columns);
         let all = pass.batch * grid.tiles.0;
         let rows = (TRANSFORMED.max(weights / 4) / each).min((all * pass.groups).div_ceil(2 * workers)).clamp(1, all);
         Some(Self { pass, grid, rows })
@@ -157,15 +162,15 @@ impl Tiles {
         self.pass.groups * self.pass.panels() * self.panel()
     }
     fn panel(&self) -> usize {
-        POINTS * apart(self.pass.source.c * self.pass.tile.columns)
+        self.grid.points() * apart(self.pass.source.c * self.pass.tile.columns)
     }
-    /// Tiles of a task.
-    fn tiles(&self) -> usize {
-        self.rows * self.grid.tiles.1
+    /// Tiles of a task that has `rows` rows of them, with those that fill the last block.
+    fn tiles(&self, rows: usize) -> usize {
+        (rows * self.grid.tiles.1).next_multiple_of(self.pass.tile.rows)
     }
     /// Elements that a worker needs: transformed inputs `[point][tile][input]`, products `[point][tile][output]` of a panel.
     fn worker(&self) -> (usize, usize) {
-        let each = |channels: usize| POINTS * apart(self.tiles() * channels);
+        let each = |channels: usize| self.grid.points() * apart(self.tiles(self.rows) * channels);
         (each(self.pass.source.c), each(self.pass.tile.columns))
     }
     /// Elements of scratch.
@@ -185,8 +190,29 @@ impl Tiles {
         target: &Shared<'_, f32>,
         scratch: &mut [f32],
     ) {
+        match self.grid.inputs {
+            6 => self.run_sized::<3, 6>(host, source, weights, weight, finish, target, scratch),
+            _ => self.run_sized::<5, 8>(host, source, weights, weight, finish, target, scratch),
+        }
+    }
+
+    /// A kernel of K on N inputs.
+    fn run_sized<const K: usize, const N: usize>(
+        &self,
+        host: &dyn Host,
+        source: &[f32],
+        weights: &[f32],
+        weight: impl Fn(usize, usize, usize, usize) -> usize + Sync,
+        finish: Finish<'_>,
+        target: &Shared<'_, f32>,
+        scratch: &mut [f32],
+    ) where
+        Input: Along<N, N>,
+        Filter: Along<K, N>,
+        Output: Along<N, OUTPUTS>,
+    {
         let (packed, space) = scratch.split_at_mut(self.weights());
-        self.pack(host, weights, weight, packed);
+        self.pack::<K, N>(host, weights, weight, packed);
         let (packed, space, pass) = (&*packed, Shared::new(space), &self.pass);
         let (all, (inputs, products)) = (pass.batch * self.grid.tiles.0, self.worker());
         let tasks = all.div_ceil(self.rows);
@@ -200,14 +226,17 @@ impl Tiles {
             let tiles = rows.len() * across;
             let at = |tile: usize| (rows.start + tile / across, tile % across);
             let image = &source[group * channels..];
+            // Those beyond `tiles` hold whatever lies there, and nobody reads their products.
+            let filled = self.tiles(rows.len());
+            let step = apart(filled * channels);
             for tile in 0..tiles {
                 let places = self.grid.inputs(&pass.source, at(tile).0, at(tile).1);
                 let to = &mut inputs[tile * channels..];
-                with_vectors(TransformInputs { image, places: &places, channels, to, step: apart(tiles * channels) });
+                with_vectors(TransformInputs::<N> { image, places: &places, channels, to, step });
             }
             for panel in 0..pass.panels() {
                 let packed = &packed[(group * pass.panels() + panel) * self.panel()..][..self.panel()];
-                self.multiply(inputs, packed, products, tiles);
+                self.multiply(inputs, packed, products, filled);
                 let from = panel * pass.tile.columns;
                 let width = pass.tile.columns.min(pass.target.c - from);
                 let channel = group * pass.target.c + from;
@@ -219,13 +248,12 @@ impl Tiles {
                         place => Some(unsafe { target.range(place + channel, width) }),
                     });
                     let columns = pass.tile.columns;
-                    with_vectors(TransformOutputs {
+                    with_vectors(TransformOutputs::<N> {
                         products: &products[tile * columns..],
-                        step: apart(tiles * columns),
+                        step: apart(filled * columns),
                         bias: finish.bias.map(|bias| &bias[channel..channel + width]),
                         relu: finish.relu,
                         width,
-                        edge: self.grid.edge,
                         outputs: &mut outputs,
                     });
                 }
@@ -236,129 +264,115 @@ impl Tiles {
     /// The products of a panel: for every point, `[tile][input]` times `[input][output]`.
     fn multiply(&self, inputs: &[f32], weights: &[f32], products: &mut [f32], tiles: usize) {
         let (inner, tile) = (self.pass.source.c, self.pass.tile);
-        let sweep = Sweep { segments: 1, len: inner, a_step: 1, a_segment: 0, b_step: tile.columns, b_segment: 0 };
         let points = inputs.chunks_exact(apart(tiles * inner)).zip(weights.chunks_exact(apart(inner * tile.columns)));
-        for ((inputs, weights), products) in points.zip(products.chunks_exact_mut(apart(tiles * tile.columns))) {
-            for (block, products) in products[..tiles * tile.columns].chunks_mut(tile.elements()).enumerate() {
-                let mut rows: [&mut [f32]; MAX_ROWS] = std::array::from_fn(|_| &mut [][..]);
-                let mut valid = 0;
-                for (row, products) in rows.iter_mut().zip(products.chunks_exact_mut(tile.columns)) {
-                    *row = products;
-                    valid += 1;
-                }
-                let mut offsets = std::array::from_fn(|i| (block * tile.rows + i) * inner);
-                tile.accumulate_rows(&sweep, inputs, &mut offsets, weights, &mut rows[..valid], Some(&ZEROS), false);
-            }
+        let products = products.chunks_exact_mut(apart(tiles * tile.columns)).take(self.grid.points());
+        for ((inputs, weights), products) in points.zip(products) {
+            tile.multiply(&inputs[..tiles * inner], inner, weights, &mut products[..tiles * tile.columns]);
         }
     }
 
     /// Transforms and packs the weights.
-    fn pack(
+    fn pack<const K: usize, const N: usize>(
         &self,
         host: &dyn Host,
         weights: &[f32],
         weight: impl Fn(usize, usize, usize, usize) -> usize + Sync,
         packed: &mut [f32],
-    ) {
+    ) where
+        Filter: Along<K, N>,
+    {
         let (pass, columns) = (&self.pass, self.pass.tile.columns);
-        let (inner, outputs, taps) = (pass.source.c, pass.target.c, pass.window.0 * pass.window.1);
+        let (inner, outputs) = (pass.source.c, pass.target.c);
         alexnode_core::host::parallel_chunks(host, packed, self.panel(), |i, panel| {
             let (group, from) = (i / pass.panels(), i % pass.panels() * columns);
             for step in 0..inner {
                 for lanes in (0..columns).step_by(LANES) {
-                    let mut filters = [[0.0; LANES]; 25];
-                    for (tap, filters) in filters[..taps].iter_mut().enumerate() {
+                    let mut filters = [[[0.0; LANES]; K]; K];
+                    for (tap, filters) in filters.as_flattened_mut().iter_mut().enumerate() {
                         for (output, value) in (from + lanes..outputs).zip(filters) {
                             *value = weights[weight(group, output, step, tap)];
                         }
                     }
                     let (to, step) = (&mut panel[step * columns + lanes..], apart(inner * columns));
-                    with_vectors(TransformFilters { filters: &filters[..taps], to, step });
+                    with_vectors(TransformFilters { filters: &filters, to, step });
                 }
             }
         });
     }
 }
 
-/// Transforms kernels of 3 x 3 or 5 x 5 to `to`, where each point is `step` elements after the last.
-struct TransformFilters<'a> {
-    filters: &'a [[f32; LANES]],
+/// Transforms kernels of K x K to `to`, where each point is `step` elements after the last.
+struct TransformFilters<'a, const K: usize, const N: usize> {
+    filters: &'a [[[f32; LANES]; K]; K],
     to: &'a mut [f32],
     step: usize,
 }
 
-impl Work for TransformFilters<'_> {
+impl<const K: usize, const N: usize> Work for TransformFilters<'_, K, N>
+where
+    Filter: Along<K, N>,
+{
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let edge = if self.filters.len() == 9 { 3 } else { 5 };
-        let mut part = Strip { work: self, channel: 0, count: edge };
+        let mut part = Strip { work: self, channel: 0, count: V::LANES };
         for lane in (0..LANES).step_by(V::LANES) {
             part.channel = lane;
             // SAFETY: the caller's promise.
-            unsafe {
-                match edge {
-                    3 => both::<Filter3, V, _, _>(&mut part),
-                    _ => both::<Filter5, V, _, _>(&mut part),
-                }
-            }
+            unsafe { both::<Filter, V, K, N>(&mut part) };
         }
     }
 }
 
-/// `count` is the edge of a kernel.
-impl<V: Vector> Channels<V> for Strip<TransformFilters<'_>> {
+impl<V: Vector, const K: usize, const N: usize> Channels<V> for Strip<TransformFilters<'_, K, N>> {
     #[inline(always)]
     unsafe fn load(&self, row: usize, column: usize) -> Wide<V> {
         // SAFETY: the caller's promise.
-        unsafe { Wide::load(&self.work.filters[row * self.count + column][self.channel..]) }
+        unsafe { Wide::load(&self.work.filters[row][column][self.channel..]) }
     }
     #[inline(always)]
     fn store(&mut self, row: usize, column: usize, value: Wide<V>) {
-        let at = (row * INPUTS + column) * self.work.step + self.channel;
+        let at = (row * N + column) * self.work.step + self.channel;
         value.store(&mut self.work.to[at..][..V::LANES]);
     }
 }
 
-/// Transforms the products of a tile, where each point is `step` elements after the last, to `width` channels of its `edge x edge` outputs.
-struct TransformOutputs<'a, 'b> {
+/// Transforms the products of a tile of N x N, where each point is `step` elements after the last, to `width` channels of its outputs.
+struct TransformOutputs<'a, 'b, const N: usize> {
     products: &'a [f32],
     step: usize,
     bias: Option<&'a [f32]>,
     relu: bool,
     width: usize,
-    edge: usize,
-    outputs: &'a mut [Option<&'b mut [f32]>; OUTPUTS],
+    outputs: &'a mut [Option<&'b mut [f32]>; OUTPUTS * OUTPUTS],
 }
 
-impl Work for TransformOutputs<'_, '_> {
+impl<const N: usize> Work for TransformOutputs<'_, '_, N>
+where
+    Output: Along<N, OUTPUTS>,
+{
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let (edge, width) = (self.edge, self.width);
+        let width = self.width;
         let mut part = Strip { work: self, channel: 0, count: 0 };
         for channel in (0..width).step_by(V::LANES) {
             (part.channel, part.count) = (channel, V::LANES.min(width - channel));
             // SAFETY: the caller's promise.
-            unsafe {
-                match edge {
-                    4 => both::<Output4, V, _, _>(&mut part),
-                    _ => both::<Output2, V, _, _>(&mut part),
-                }
-            }
+            unsafe { both::<Output, V, N, OUTPUTS>(&mut part) };
         }
     }
 }
 
-impl<V: Vector> Channels<V> for Strip<TransformOutputs<'_, '_>> {
+impl<V: Vector, const N: usize> Channels<V> for Strip<TransformOutputs<'_, '_, N>> {
     #[inline(always)]
     unsafe fn load(&self, row: usize, column: usize) -> Wide<V> {
-        let at = (row * INPUTS + column) * self.work.step + self.channel;
+        let at = (row * N + column) * self.work.step + self.channel;
         // SAFETY: the caller's promise.
         unsafe { Wide::load(&self.work.products[at..][..V::LANES]) }
     }
     #[inline(always)]
     fn store(&mut self, row: usize, column: usize, mut value: Wide<V>) {
         let channels = self.channel..self.channel + self.count;
-        let Some(output) = &mut self.work.outputs[row * self.work.edge + column] else { return };
+        let Some(output) = &mut self.work.outputs[row * OUTPUTS + column] else { return };
         if let Some(bias) = self.work.bias {
             // SAFETY: there is a value, so the processor has the instructions.
             value = value + unsafe { Wide::load(&bias[channels.clone()]) };

@@ -8,7 +8,7 @@ use super::{
     geometry::{Params, cut_patch, fit},
     tiles_weight::WeightTiles,
 };
-use crate::tile::{MAX_BLOCK, MAX_COLUMNS, Sweep, Tile, copy, pack};
+use crate::tile::{MAX_COLUMNS, MAX_ROWS, Sweep, Tile, Vector, Work, pack, with_vectors};
 use alexnode_core::{
     Engine, Stage, Target,
     host::{Host, Shared},
@@ -17,9 +17,12 @@ use alexnode_core::{
 
 /// Parts of a minibatch that are summed apart, and so at the same time: with more workers than this, times the groups, some have
 /// nothing to do. Each needs its own sums. Changing it changes the bits.
-const CHUNKS: usize = 8;
+pub(super) const CHUNKS: usize = 8;
 /// Elements of the pixels of y that a block sums at a time: 16 KiB, which stay in the first-level cache.
 const PANEL: usize = 4 * 1024;
+
+/// Sums of pixels that are added up side by side.
+const AT_ONCE: usize = 4;
 
 /// Sizes that all parts of the computation share.
 struct Plan {
@@ -43,7 +46,7 @@ impl Plan {
         let (x, y, batch) = (p.x(), p.y(), p.batch as usize);
         let (kernel, stride) = (p.kernel as usize, p.stride as usize);
         let images = batch.div_ceil(CHUNKS);
-        let tile = Tile::new(kernel * x.c, y.c);
+        let tile = Tile::new(p.weights(), y.c);
         let rows = fit(y.h, y.w, 0, PANEL / tile.columns);
         let cols = (y.w - 1) * stride + kernel;
         Self {
@@ -57,9 +60,11 @@ impl Plan {
             sums: (p.weights() + 1) * tile.columns,
         }
     }
-    /// Elements that a worker needs: a patch, and the packed pixels of y.
+    /// Elements that a worker needs: a patch, and the packed pixels of y where the last panel is not full.
     fn worker(&self, p: &Params) -> usize {
-        self.patch.next_multiple_of(Tile::UNIT) + self.panels * self.rows * p.y().w * self.tile.columns
+        let packed =
+            if p.y().c.is_multiple_of(self.tile.columns) { 0 } else { self.rows * p.y().w * self.tile.columns };
+        self.patch.next_multiple_of(Tile::UNIT) + packed
     }
     /// Elements of the sums of a chunk.
     fn partial(&self, p: &Params) -> usize {
@@ -157,51 +162,106 @@ fn add_image(
     space: &mut [f32],
 ) {
     let (x_plane, y_plane) = (p.x(), p.y());
-    let [kernel, stride, padding] = [p.kernel, p.stride, p.padding].map(|v| v as usize);
+    let [stride, padding] = [p.stride, p.padding].map(|v| v as usize);
     let x = &x[image * x_plane.image() + group * x_plane.c..];
     let dy = &dy[image * y_plane.image() + group * y_plane.c..];
     let (patch, packed) = space.split_at_mut(plan.patch.next_multiple_of(Tile::UNIT));
-    let Tile { rows: many, columns, .. } = plan.tile;
-    let (pitch, row) = (plan.cols * x_plane.c, kernel * x_plane.c);
+    let columns = plan.tile.columns;
+    let pitch = plan.cols * x_plane.c;
     for top in (0..y_plane.h).step_by(plan.rows) {
         let rows = plan.rows.min(y_plane.h - top);
-        let pixels = rows * y_plane.w;
-        let height = (rows - 1) * stride + kernel;
+        let height = (rows - 1) * stride + p.kernel as usize;
         let corner = ((top * stride) as isize - padding as isize, -(padding as isize));
         cut_patch(patch, x, &x_plane, corner, height, plan.cols);
-        let dy = &dy[top * y_plane.w * y_plane.ld..];
-        for (panel, packed) in packed.chunks_exact_mut(pixels * columns).take(plan.panels).enumerate() {
-            let width = columns.min(y_plane.c - panel * columns);
-            for (to, from) in packed.chunks_exact_mut(columns).zip(dy[panel * columns..].chunks(y_plane.ld)) {
-                pack(to, &from[..width]);
-            }
-        }
         let sweep = Sweep {
             segments: rows,
             len: y_plane.w,
             a_step: stride * x_plane.c,
             a_segment: stride * pitch,
-            b_step: columns,
-            b_segment: y_plane.w * columns,
+            b_step: y_plane.ld,
+            b_segment: y_plane.w * y_plane.ld,
         };
-        for (panel, sums) in packed.chunks_exact(pixels * columns).zip(sums.chunks_exact_mut(plan.sums)) {
+        let dy = &dy[top * y_plane.w * y_plane.ld..];
+        for (panel, sums) in sums.chunks_exact_mut(plan.sums).enumerate() {
             let (weights, bias) = sums.split_at_mut(p.weights() * columns);
-            for pixel in panel.chunks_exact(columns) {
-                bias.iter_mut().zip(pixel).for_each(|(sum, d)| *sum += d);
+            let dy = &dy[panel * columns..];
+            let width = columns.min(y_plane.c - panel * columns);
+            if width == columns {
+                add_taps(p, plan, &sweep, patch, dy, weights);
+                with_vectors(AddPixels { pixels: dy, step: y_plane.ld, count: rows * y_plane.w, sums: bias });
+                continue;
             }
-            for (r, weights) in weights.chunks_exact_mut(row * columns).enumerate() {
-                for (step, weights) in weights.chunks_mut(many * columns).enumerate() {
-                    // Rows beyond the kernel's compute the last one again.
-                    let offsets = std::array::from_fn(|i| r * pitch + (step * many + i).min(row - 1));
-                    if weights.len() == many * columns {
-                        plan.tile.accumulate(&sweep, patch, &offsets, panel, weights);
-                    } else {
-                        let mut block = [0.0; MAX_BLOCK];
-                        copy(&mut block[..weights.len()], weights);
-                        plan.tile.accumulate(&sweep, patch, &offsets, panel, &mut block);
-                        copy(weights, &block[..weights.len()]);
+            // The last panel's outputs, then zeros.
+            let packed = &mut packed[..rows * y_plane.w * columns];
+            for (to, from) in packed.chunks_exact_mut(columns).zip(dy.chunks(y_plane.ld)) {
+                pack(to, &from[..width]);
+            }
+            let sweep = Sweep { b_step: columns, b_segment: y_plane.w * columns, ..sweep };
+            add_taps(p, plan, &sweep, patch, packed, weights);
+            with_vectors(AddPixels { pixels: packed, step: columns, count: rows * y_plane.w, sums: bias });
+        }
+    }
+}
+
+/// Adds the products of a panel's pixels of y with those that every weight meets in `patch` to `weights`.
+fn add_taps(p: &Params, plan: &Plan, sweep: &Sweep, patch: &[f32], pixels: &[f32], weights: &mut [f32]) {
+    let (channels, Tile { rows: many, columns, .. }) = (p.x().c, plan.tile);
+    let (pitch, row) = (plan.cols * channels, p.kernel as usize * channels);
+    // Blocks run on over the rows of the kernel, which alone would leave them half empty.
+    let (mut start, mut left) = (0, row);
+    for weights in weights.chunks_mut(many * columns) {
+        let mut offsets = [0; MAX_ROWS];
+        for offset in &mut offsets[..weights.len() / columns] {
+            *offset = start;
+            (start, left) = (start + 1, left - 1);
+            if left == 0 {
+                (start, left) = (start + pitch - row, row);
+            }
+        }
+        if weights.len() == many * columns {
+            plan.tile.accumulate(sweep, patch, &offsets, pixels, weights);
+            continue;
+        }
+        let mut rows: [&mut [f32]; MAX_ROWS] = std::array::from_fn(|_| &mut [][..]);
+        let mut valid = 0;
+        for (row, weights) in rows.iter_mut().zip(weights.chunks_exact_mut(columns)) {
+            *row = weights;
+            valid += 1;
+        }
+        plan.tile.accumulate_rows(sweep, patch, &mut offsets, pixels, &mut rows[..valid], None, false);
+    }
+}
+
+/// Adds `count` pixels, each `step` elements after the last, to `sums`.
+struct AddPixels<'a> {
+    pixels: &'a [f32],
+    step: usize,
+    count: usize,
+    sums: &'a mut [f32],
+}
+
+impl Work for AddPixels<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { pixels, step, count, sums } = self;
+        assert!((count - 1) * step + sums.len() <= pixels.len() && sums.len() % Tile::UNIT == 0, "a pixel is missing");
+        for (i, sums) in sums.chunks_exact_mut(V::LANES).enumerate() {
+            // SAFETY: the pixels are there (checked above); the processor has the instructions (the caller's promise).
+            unsafe {
+                // Several sums, as each addition waits for the one before it.
+                let pixel = |at: usize| V::load(pixels.as_ptr().add(at * step + i * V::LANES));
+                let mut part = [V::splat(&0.0); AT_ONCE];
+                let whole = count - count % AT_ONCE;
+                for at in (0..whole).step_by(AT_ONCE) {
+                    for (j, part) in part.iter_mut().enumerate() {
+                        *part = part.add(pixel(at + j));
                     }
                 }
+                for at in whole..count {
+                    part[0] = part[0].add(pixel(at));
+                }
+                let [a, b, c, d] = part;
+                V::load(sums.as_ptr()).add(a.add(b).add(c.add(d))).store(sums.as_mut_ptr());
             }
         }
     }
