@@ -1,4 +1,4 @@
-//! Speed of the layers of the paper's network that multiply, forward and backward, and of every operation of the whole network (`paper`; with the gradient by the
+//! Speed of the layers of the paper's network that multiply, and of normalisation with pooling, forward and backward, and of every operation of the whole network (`paper`; with the gradient by the
 //! image, which training does not need; without loss, update and augmentation).
 //! `cargo run -p alexnode-nn --example layer_speed [batch [threads [layer]]]`.
 //!
@@ -51,12 +51,15 @@ fn main() {
         })
         .collect();
     let alone = layers.iter().map(|(name, input, text)| (*name, *input, vec![multiplies(name, text)]));
-    for (name, input, texts) in alone.chain([("paper", Shape::new(224, 224, 3), network)]) {
+    let norms = [("norm1", Shape::new(55, 55, 96)), ("norm2", Shape::new(27, 27, 256))];
+    let norms = norms.map(|(name, input)| (name, input, vec![named("norm", norm), named("pool", pool)]));
+    for (name, input, texts) in alone.chain(norms).chain([("paper", Shape::new(224, 224, 3), network)]) {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
         }
         let specs: Vec<LayerSpec> = texts.iter().map(|text| serde_json::from_str(text).expect("a layer")).collect();
-        let flops = (specs.len() == 1).then(|| 2.0 * (specs[0].layer().macs(input) * batch as u64) as f64);
+        let flops = (specs[0].layer().macs(input) > 0 && specs.len() == 1)
+            .then(|| 2.0 * (specs[0].layer().macs(input) * batch as u64) as f64);
         let backend = CpuBackend::new(1, Some(threads)).expect("a backend");
         let mut probe = Probe::new(specs, input, batch, Box::new(backend)).expect("a plan");
         let profile = probe.profile(repetitions, &|| clock(threads)).expect("a run");
