@@ -64,8 +64,8 @@ impl Stream {
     #[inline(always)]
     pub fn block(&self, a: u32, b: u32, c: u32) -> [u32; BLOCK] {
         const N: usize = BLOCK / 4;
-        let mut w: [[u32; N]; 4] = [[0; N], [b; N], [c; N], [self.tag; N]];
-        for (lane, counter) in w[0].iter_mut().enumerate() {
+        let [mut w, mut x, mut y, mut z]: [[u32; N]; 4] = [[0; N], [b; N], [c; N], [self.tag; N]];
+        for (lane, counter) in w.iter_mut().enumerate() {
             *counter = a.wrapping_add(lane as u32);
         }
         let mut k = self.key;
@@ -73,18 +73,16 @@ impl Stream {
             if round > 0 {
                 k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
             }
-            for lane in 0..N {
-                let p0 = u64::from(MULTIPLIER[0]) * u64::from(w[0][lane]);
-                let p1 = u64::from(MULTIPLIER[1]) * u64::from(w[2][lane]);
-                w[0][lane] = (p1 >> 32) as u32 ^ w[1][lane] ^ k[0];
-                w[1][lane] = p1 as u32;
-                w[2][lane] = (p0 >> 32) as u32 ^ w[3][lane] ^ k[1];
-                w[3][lane] = p0 as u32;
+            for ((w, x), (y, z)) in w.iter_mut().zip(&mut x).zip(y.iter_mut().zip(&mut z)) {
+                let p0 = u64::from(MULTIPLIER[0]) * u64::from(*w);
+                let p1 = u64::from(MULTIPLIER[1]) * u64::from(*y);
+                (*w, *x) = ((p1 >> 32) as u32 ^ *x ^ k[0], p1 as u32);
+                (*y, *z) = ((p0 >> 32) as u32 ^ *z ^ k[1], p0 as u32);
             }
         }
         let mut words = [0; BLOCK];
         for (i, word) in words.iter_mut().enumerate() {
-            *word = w[i % 4][i / 4];
+            *word = [&w, &x, &y, &z][i % 4][i / 4];
         }
         words
     }
