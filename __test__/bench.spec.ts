@@ -51,7 +51,7 @@ for (const devices of ['cpu', 'cpu,cpu']) {
 
     t.deepEqual(
       shapes.map(({ name }) => name),
-      ['conv1', 'lrn1', 'pool1', 'conv2', 'lrn2', 'pool2', 'conv3', 'conv4', 'conv5', 'pool5', 'fc6', 'fc7', 'fc8'],
+      ['conv1', 'lrn1', 'conv2', 'lrn2', 'conv3', 'conv4', 'conv5', 'pool5', 'fc6', 'fc7', 'fc8'],
     );
     const conv2 = (pass: string) => layers.find((layer) => layer.name === 'conv2' && layer.pass === pass);
     const gflop = shapes.find(({ name }) => name === 'conv2')?.gflop ?? 0;

@@ -1,4 +1,7 @@
-/** The rows of tables of times: a layer with those behind it that work element by element, because much of what these do happens in their neighbours' kernels. */
+/**
+ * The rows of tables of times: a layer with those behind it that work element by element, because much of what these do happens in their neighbours' kernels; and a
+ * normalisation with the max pooling right behind it, which are one operation.
+ */
 import type { LayerSpec, NetworkSpec } from './layers.js';
 import type { Pass } from './timings.js';
 
@@ -8,9 +11,12 @@ const ELEMENTWISE: readonly LayerSpec['type'][] = ['relu', 'tanh', 'dropout'];
 export function rowsOf(network: NetworkSpec): Map<string, LayerSpec[]> {
   const rows = new Map<string, LayerSpec[]>([['input', []]]);
   let row = 'input';
+  let below: LayerSpec['type'] | undefined;
   for (const layer of network.layers) {
-    if (!ELEMENTWISE.includes(layer.type)) row = layer.name;
+    const withNorm = below === 'localResponseNorm' && layer.type === 'maxPool2d';
+    if (!ELEMENTWISE.includes(layer.type) && !withNorm) row = layer.name;
     rows.set(row, [...(rows.get(row) ?? []), layer]);
+    below = layer.type;
   }
   return rows;
 }

@@ -129,14 +129,16 @@ class Peer:
         crop = network["input"]["cropSize"]
         shape = (3, crop, crop)
         self.first_padding = None
-        self.rows, row = [], None
+        self.rows, row, below = [], None, None
         for index, spec in enumerate(network["layers"]):
             made, shape = self.layer(spec, shape, stored, index == 0)
-            if spec["type"] in ("relu", "tanh", "dropout") and row is not None:
+            with_norm = below == "localResponseNorm" and spec["type"] == "maxPool2d"
+            if row is not None and (with_norm or spec["type"] in ("relu", "tanh", "dropout")):
                 row[1].extend(made)
             else:
                 row = (spec["name"], made)
                 self.rows.append(row)
+            below = spec["type"]
         self.rows = [(name, nn.Sequential(*made).to(memory_format=self.format)) for name, made in self.rows]
         self.model = nn.Sequential(*[row for _, row in self.rows])
         groups = []

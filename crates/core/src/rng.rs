@@ -40,6 +40,9 @@ pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     c
 }
 
+/// Words of a [`Stream::block`].
+pub const BLOCK: usize = 64;
+
 /// A stream of random words: one seed, one purpose. `layer` tells apart streams of one purpose (0 where there is only one).
 #[derive(Clone, Copy, Debug)]
 pub struct Stream {
@@ -56,6 +59,32 @@ impl Stream {
     #[inline]
     pub fn words(&self, a: u32, b: u32, c: u32) -> [u32; 4] {
         philox([a, b, c, self.tag], self.key)
+    }
+    /// The words at (`a`, `b`, `c`), (`a + 1`, `b`, `c`), ..., one after the other: all at once, for the vectors of the function that it becomes a part of.
+    #[inline(always)]
+    pub fn block(&self, a: u32, b: u32, c: u32) -> [u32; BLOCK] {
+        const N: usize = BLOCK / 4;
+        let [mut w, mut x, mut y, mut z]: [[u32; N]; 4] = [[0; N], [b; N], [c; N], [self.tag; N]];
+        for (lane, counter) in w.iter_mut().enumerate() {
+            *counter = a.wrapping_add(lane as u32);
+        }
+        let mut k = self.key;
+        for round in 0..10 {
+            if round > 0 {
+                k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
+            }
+            for ((w, x), (y, z)) in w.iter_mut().zip(&mut x).zip(y.iter_mut().zip(&mut z)) {
+                let p0 = u64::from(MULTIPLIER[0]) * u64::from(*w);
+                let p1 = u64::from(MULTIPLIER[1]) * u64::from(*y);
+                (*w, *x) = ((p1 >> 32) as u32 ^ *x ^ k[0], p1 as u32);
+                (*y, *z) = ((p0 >> 32) as u32 ^ *z ^ k[1], p0 as u32);
+            }
+        }
+        let mut words = [0; BLOCK];
+        for (i, word) in words.iter_mut().enumerate() {
+            *word = [&w, &x, &y, &z][i % 4][i / 4];
+        }
+        words
     }
     /// Four standard normal numbers at (`a`, `b`, `c`), by Box and Muller.
     pub fn normals(&self, a: u32, b: u32, c: u32) -> [f32; 4] {
@@ -116,6 +145,15 @@ mod tests {
         ];
         for (counter, key, expected) in cases {
             assert_eq!(philox(counter, key), expected);
+        }
+    }
+
+    #[test]
+    fn a_block_has_the_words_of_its_calls() {
+        let stream = Stream::new(0x1234_5678_9abc_def0, Purpose::Dropout, 3);
+        for a in [0, 77, u32::MAX - 2] {
+            let expected = (0..BLOCK as u32 / 4).flat_map(|i| stream.words(a.wrapping_add(i), 5, 9));
+            assert!(expected.eq(stream.block(a, 5, 9)));
         }
     }
 

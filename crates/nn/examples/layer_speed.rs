@@ -1,6 +1,6 @@
-//! Speed of the layers of the paper's network that multiply, forward and backward, and of every operation of the whole network (`paper`; with the gradient by the
-//! image, which training does not need; without loss, update and augmentation). Likewise the convolutions of the CIFAR nets (`cifar1` to `cifar3`; `cifar4` is the wider
-//! second one of the nets with unshared convolutions).
+//! Speed of the layers of the paper's network that multiply, and of normalisation with pooling, forward and backward, and of every operation of the whole network (`paper`; with
+//! the gradient by the image, which training does not need; without loss, update and augmentation). Likewise the convolutions of the CIFAR nets (`cifar1` to `cifar3`; `cifar4` is
+//! the wider second one of the nets with unshared convolutions).
 //! `cargo run -p alexnode-nn --example layer_speed [batch [threads [layer]]]`.
 //!
 //! On one thread, times are those that the thread really ran, so that other programs disturb them little.
@@ -57,12 +57,15 @@ fn main() {
         ("cifar4", Shape::new(12, 12, 64), conv(64, 5, 1, 2, 1)),
     ];
     let alone = layers.iter().chain(&cifar).map(|(name, input, text)| (*name, *input, vec![multiplies(name, text)]));
-    for (name, input, texts) in alone.chain([("paper", Shape::new(224, 224, 3), network)]) {
+    let norms = [("norm1", Shape::new(55, 55, 96)), ("norm2", Shape::new(27, 27, 256))];
+    let norms = norms.map(|(name, input)| (name, input, vec![named("norm", norm), named("pool", pool)]));
+    for (name, input, texts) in alone.chain(norms).chain([("paper", Shape::new(224, 224, 3), network)]) {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
         }
         let specs: Vec<LayerSpec> = texts.iter().map(|text| serde_json::from_str(text).expect("a layer")).collect();
-        let flops = (specs.len() == 1).then(|| 2.0 * (specs[0].layer().macs(input) * batch as u64) as f64);
+        let flops = (specs[0].layer().macs(input) > 0 && specs.len() == 1)
+            .then(|| 2.0 * (specs[0].layer().macs(input) * batch as u64) as f64);
         let least = (512 / batch).clamp(3, 50);
         // Small layers more often: a second for each pass.
         let repetitions = flops.map_or(least, |flops| ((2e11 / flops) as usize).clamp(least, 200));

@@ -1,31 +1,29 @@
-//! Which neighbouring layers become one operation. Decided here and nowhere else, for each slot by what computes there.
+//! Which neighbouring layers become one operation. Decided here and nowhere else.
 //!
-//! | what | where |
+//! | what | in |
 //! |---|---|
-//! | ReLU in the epilogue of the layer below | everywhere |
-//! | the gradient of a ReLU in the kernel of the normalisation above | everywhere |
-//! | dropout in the epilogue of a linear layer, behind its ReLU | CUDA |
-//! | normalisation across channels and the max pooling behind it | CUDA |
+//! | ReLU | the epilogue of the layer below |
+//! | its gradient | the kernel of the normalisation above |
+//! | dropout | the epilogue of a linear layer, behind its ReLU |
+//! | normalisation across channels | the kernel of the max pooling behind it |
 
 use crate::{
     layers::{Layer, LayerSpec, dropout::Dropout, norm_pool::NormPool},
     lower::Lower,
     network::Network,
 };
-use alexnode_core::Engine;
 
-/// The fusions of a network on one slot.
+/// The fusions of a network.
 #[derive(Clone, Copy)]
 pub(crate) struct Fusions<'a> {
     network: &'a Network,
     layers: usize,
-    cuda: bool,
 }
 
 impl<'a> Fusions<'a> {
-    /// Those of the first `layers` layers of `network` where `engine` computes.
-    pub fn new(network: &'a Network, layers: usize, engine: Engine) -> Self {
-        Self { network, layers, cuda: matches!(engine, Engine::Cuda(_)) }
+    /// Those of the first `layers` layers of `network`.
+    pub fn new(network: &'a Network, layers: usize) -> Self {
+        Self { network, layers }
     }
     /// Issues what layer `index` has to do in the forward pass.
     pub fn forward(&self, index: usize, cx: &mut Lower<'_>) {
@@ -65,7 +63,7 @@ impl<'a> Fusions<'a> {
         let Some(LayerSpec::Dropout(dropout)) = self.spec(index) else { return None };
         let below = index.checked_sub(1)?;
         let base = if self.is_relu(below) && self.is_epilogue(below) { below.checked_sub(1)? } else { below };
-        (self.cuda && self.network.layer(base).fuses_dropout()).then_some(dropout)
+        self.network.layer(base).fuses_dropout().then_some(dropout)
     }
     /// Whether layer `index` is the normalisation in the operation of the max pooling above: its output does not exist.
     pub fn left_to_pool(&self, index: usize) -> bool {
@@ -74,9 +72,7 @@ impl<'a> Fusions<'a> {
     /// Max pooling `index` and the normalisation below it, where they are one operation: that of the pooling.
     fn norm_pool(&self, index: usize) -> Option<NormPool<'a>> {
         match (self.spec(index.checked_sub(1)?)?, self.spec(index)?) {
-            (LayerSpec::LocalResponseNorm(norm), LayerSpec::MaxPool2d(pool)) if self.cuda => {
-                Some(NormPool { norm, pool })
-            }
+            (LayerSpec::LocalResponseNorm(norm), LayerSpec::MaxPool2d(pool)) => Some(NormPool { norm, pool }),
             _ => None,
         }
     }

@@ -296,16 +296,16 @@ impl<'a> Pass<'a> {
     fn external(&mut self, slot: SlotId, what: External, bytes: usize) -> Value {
         self.builder.value(slot, bytes, Home::External(what))
     }
-    fn fusions(&self, slot: SlotId) -> Fusions<'a> {
-        Fusions::new(self.request.network, self.computed(), self.request.engines[slot.index()])
+    fn fusions(&self) -> Fusions<'a> {
+        Fusions::new(self.request.network, self.computed())
     }
-    /// Whether layer `index` overwrites its input on `slot`: elementwise, and nobody needs that input again.
-    fn in_place(&self, index: usize, slot: SlotId) -> bool {
+    /// Whether layer `index` overwrites its input: elementwise, and nobody needs that input again.
+    fn in_place(&self, index: usize) -> bool {
         // A ReLU below a dropout in the same epilogue makes do with that one's output.
         let overwritten_is_needed = self.training()
             && index > 0
             && self.layer(index - 1).needs().output
-            && self.fusions(slot).dropout(index).is_none();
+            && self.fusions().dropout(index).is_none();
         let input_is_kept = self.request.mode == Mode::Probe && index == 0;
         self.layer(index).elementwise() && !overwritten_is_needed && !input_is_kept
     }
@@ -323,11 +323,7 @@ impl<'a> Pass<'a> {
         if index == self.last() || !self.splits(index) || !self.slots(index + 1).any(|s| s == slot) {
             return false;
         }
-        if self.in_place(index + 1, slot) {
-            self.gathered(index + 1, slot)
-        } else {
-            self.reads[index + 1] == Reads::All
-        }
+        if self.in_place(index + 1) { self.gathered(index + 1, slot) } else { self.reads[index + 1] == Reads::All }
     }
 
     /// Image to the loss and back, or as far as is asked for.
@@ -399,8 +395,8 @@ impl<'a> Pass<'a> {
         let mut held = BTreeMap::new();
         for slot in self.slots(index) {
             let x = self.input(index, slot, images);
-            let fusions = self.fusions(slot);
-            let out = if self.in_place(index, slot) || fusions.left_to_pool(index) {
+            let fusions = self.fusions();
+            let out = if self.in_place(index) || fusions.left_to_pool(index) {
                 let below = if index == 0 { None } else { self.held[index - 1].get(&slot).copied() };
                 Held { own: x, all: below.and_then(|held| held.all) }
             } else {
@@ -414,7 +410,7 @@ impl<'a> Pass<'a> {
                     Held { own, all: None }
                 }
             };
-            if self.layer(index).elementwise() && !self.in_place(index, slot) {
+            if self.layer(index).elementwise() && !self.in_place(index) {
                 self.builder.copy(origin, x, out.own);
             }
             let mut saved = Vec::new();
@@ -455,7 +451,7 @@ impl<'a> Pass<'a> {
             let mut dx = BTreeMap::new();
             for slot in self.slots(index) {
                 let x = self.input(index, slot, images);
-                let fusions = self.fusions(slot);
+                let fusions = self.fusions();
                 let below = match wanted {
                     true if self.layer(index).elementwise() || fusions.left_to_pool(index) => Some(dy[&slot]),
                     true => Some(self.builder.tensor(slot, x.batch, x.shape, x.shape.c, 0, Home::Arena)),

@@ -9,6 +9,7 @@ use alexnode_core::{
     rng::{Purpose, Stream, uniform},
 };
 use bytemuck::{Pod, Zeroable};
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 /// In training each element is kept with probability 1 - p.
@@ -78,7 +79,7 @@ impl Kernel for DropoutMask {
                 let first = pixel * p.total as usize + p.first as usize;
                 // SAFETY: every row is visited once.
                 let x = unsafe { x.range(row * ld, c) };
-                mask(x, first, p.p, p.scale, |call| stream.words(call, id, state.epoch));
+                mask(x, first, p.p, p.scale, &stream, [id, state.epoch]);
             }
         });
     }
@@ -106,15 +107,19 @@ impl Kernel for DropoutScale {
     }
 }
 
-/// Masks `x`, the elements of a sample from `first` on. `words(call)` are the numbers of elements 4 call to 4 call + 3.
-fn mask(x: &mut [f32], first: usize, p: f32, scale: f32, words: impl Fn(u32) -> [u32; 4]) {
-    let mut four = [0; 4];
-    for (i, v) in x.iter_mut().enumerate() {
-        let element = first + i;
-        if i == 0 || element.is_multiple_of(4) {
-            four = words((element / 4) as u32);
+/// Masks `x`, the elements of a sample from `first` on; `counter`: the sample's id and the epoch.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn mask(x: &mut [f32], first: usize, p: f32, scale: f32, stream: &Stream, counter: [u32; 2]) {
+    let (mut rest, mut element) = (x, first);
+    while !rest.is_empty() {
+        let words = stream.block((element / 4) as u32, counter[0], counter[1]);
+        let words = &words[element % 4..];
+        let (some, others) = rest.split_at_mut(words.len().min(rest.len()));
+        for (v, word) in some.iter_mut().zip(words) {
+            *v = if uniform(*word) >= p { *v * scale } else { 0.0 };
         }
-        *v = if uniform(four[element % 4]) >= p { *v * scale } else { 0.0 };
+        element += some.len();
+        rest = others;
     }
 }
 
@@ -140,7 +145,7 @@ impl Epilogue {
     pub fn apply(&self, state: &StepState, id: u32, first: usize, y: &mut [f32]) {
         if self.p > 0.0 {
             let stream = Stream::new(state.seed(), Purpose::Dropout, self.layer);
-            mask(y, self.first as usize + first, self.p, self.scale, |call| stream.words(call, id, state.epoch));
+            mask(y, self.first as usize + first, self.p, self.scale, &stream, [id, state.epoch]);
         } else if self.scale != 1.0 {
             y.iter_mut().for_each(|y| *y *= self.scale);
         }

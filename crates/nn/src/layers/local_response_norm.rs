@@ -1,9 +1,9 @@
 //! Local response normalisation across channels (paper section 3.3; 2012 code: `cmrnorm`).
 
+mod rows;
+
 use super::{
-    Layer, Needs, Reads, check_groups, one,
-    pool::block,
-    reads_by_groups,
+    Layer, Needs, Reads, check_groups, one, reads_by_groups,
     response_norm::{Curve, check},
     rows::share,
     yes,
@@ -15,7 +15,7 @@ use alexnode_core::{
     kernel::{Access, Args, Kernel},
 };
 use bytemuck::{Pod, Zeroable};
-use multiversion::multiversion;
+pub(super) use rows::{Scratch, backward, forward};
 use serde::{Deserialize, Serialize};
 
 /// y_i = x_i s_i^-beta, s_i = k + a * sum of x_j^2 over j in W(i).
@@ -106,64 +106,6 @@ struct LocalResponseNormForward;
 /// Recomputes s rather than keeping it. Arguments: x, dy, dx.
 struct LocalResponseNormBackward;
 
-/// Channels that are summed at once, in registers.
-const LANES: usize = 16;
-
-/// What a task needs for one group of one pixel.
-pub(super) struct Scratch {
-    /// The summands, between zeros.
-    padded: [f32; 3 * MAX_GROUP + LANES],
-    sums: [f32; MAX_GROUP + LANES],
-    /// s^-beta.
-    powers: [f32; MAX_GROUP + LANES],
-    /// s^(-beta - 1).
-    slopes: [f32; MAX_GROUP + LANES],
-}
-
-impl Scratch {
-    pub fn new() -> Self {
-        let row = [0.0; MAX_GROUP + LANES];
-        Self { padded: [0.0; 3 * MAX_GROUP + LANES], sums: row, powers: row, slopes: row }
-    }
-    /// The powers of the `n` s that belong to the sums, and with `SLOPES` the slopes.
-    #[inline(always)]
-    fn powers<const PAPER: bool, const SLOPES: bool>(&mut self, n: usize, curve: Curve) {
-        // Beyond the n-th stand zeros or old sums: every s is a positive number.
-        for i in (0..n).step_by(LANES) {
-            let s = block::<LANES, _>(&self.sums, i).map(|sum| curve.s(sum));
-            let powers = s.map(|s| curve.power::<PAPER>(s));
-            self.powers[i..i + LANES].copy_from_slice(&powers);
-            if SLOPES {
-                let slopes: [f32; LANES] = std::array::from_fn(|lane| powers[lane] / s[lane]);
-                self.slopes[i..i + LANES].copy_from_slice(&slopes);
-            }
-        }
-    }
-}
-
-/// `sums[i]` = sum of `values[i - before ..= i + after]`, clipped, from left to right. `padded` takes the values between zeros.
-#[inline(always)]
-fn sum(padded: &mut [f32], sums: &mut [f32], values: impl ExactSizeIterator<Item = f32>, before: usize, after: usize) {
-    let n = values.len();
-    let (before, after) = (before.min(n - 1), after.min(n - 1));
-    let end = n.next_multiple_of(LANES);
-    padded[..before].fill(0.0);
-    for (summand, value) in padded[before..][..n].iter_mut().zip(values) {
-        *summand = value;
-    }
-    padded[before + n..before + end + after].fill(0.0);
-    for (i, sum) in sums[..end].chunks_exact_mut(LANES).enumerate() {
-        let mut lanes = [0.0; LANES];
-        for shifted in 0..=before + after {
-            let values = block::<LANES, _>(padded, i * LANES + shifted);
-            for lane in 0..LANES {
-                lanes[lane] += values[lane];
-            }
-        }
-        sum.copy_from_slice(&lanes);
-    }
-}
-
 impl Kernel for LocalResponseNormForward {
     type Params = Params;
     const NAME: &'static str = "local_response_norm_forward";
@@ -173,13 +115,10 @@ impl Kernel for LocalResponseNormForward {
         let x = args.read::<f32>(0);
         let y = Shared::new(args.write::<f32>(1));
         let (x_ld, y_ld) = (p.x_ld as usize, p.y_ld as usize);
-        share(host, p.rows as usize, p.c as usize / 4, |rows| {
-            let mut scratch = Scratch::new();
-            for row in rows {
-                // SAFETY: every row is visited once.
-                let y = unsafe { y.range(row * y_ld, p.count as usize) };
-                forward(p, &x[row * x_ld..][..p.c as usize], y, &mut scratch);
-            }
+        share(host, p.rows as usize, p.c as usize / 8, |rows| {
+            // SAFETY: every row is visited once.
+            let y = unsafe { y.range(rows.start * y_ld, (rows.len() - 1) * y_ld + p.count as usize) };
+            forward(p, &x[rows.start * x_ld..], y, y_ld, rows.len(), &mut Scratch::new());
         });
     }
     fn stages(p: &Params, _: &Target) -> Vec<Stage> {
@@ -196,87 +135,15 @@ impl Kernel for LocalResponseNormBackward {
         let (x, dy) = (args.read::<f32>(0), args.read::<f32>(1));
         let dx = Shared::new(args.write::<f32>(2));
         let (x_ld, dy_ld, dx_ld) = (p.x_ld as usize, p.y_ld as usize, p.dx_ld as usize);
-        let c = p.c as usize;
-        share(host, p.rows as usize, c / 4, |rows| {
-            let mut scratch = Scratch::new();
-            for row in rows {
-                // SAFETY: every row is visited once.
-                let dx = unsafe { dx.range(row * dx_ld, c) };
-                backward(p, &x[row * x_ld..][..c], &dy[row * dy_ld..][..p.count as usize], dx, &mut scratch);
-            }
+        share(host, p.rows as usize, p.c as usize / 8, |rows| {
+            // SAFETY: every row is visited once.
+            let dx = unsafe { dx.range(rows.start * dx_ld, (rows.len() - 1) * dx_ld + p.c as usize) };
+            let (x, dy) = (&x[rows.start * x_ld..], &dy[rows.start * dy_ld..]);
+            backward(p, x, dy, dy_ld, dx, rows.len(), &mut Scratch::new());
         });
     }
     fn stages(p: &Params, _: &Target) -> Vec<Stage> {
         p.stages(Self::NAME)
-    }
-}
-
-/// One pixel forward.
-#[multiversion(targets("x86_64+avx2"))]
-pub(super) fn forward(p: &Params, x: &[f32], y: &mut [f32], scratch: &mut Scratch) {
-    if p.beta == Curve::PAPER_BETA {
-        forward_as::<true>(p, x, y, scratch)
-    } else {
-        forward_as::<false>(p, x, y, scratch)
-    }
-}
-
-#[inline(always)]
-fn forward_as<const PAPER: bool>(p: &Params, x: &[f32], y: &mut [f32], scratch: &mut Scratch) {
-    let (before, after) = p.reach();
-    for (lo, hi) in p.groups() {
-        let (from, to) = p.outputs(lo, hi);
-        if from == to {
-            continue;
-        }
-        // The channels that the windows of from..to see.
-        let (left, right) = (from.saturating_sub(before).max(lo), hi.min(to + after));
-        sum(&mut scratch.padded, &mut scratch.sums, x[left..right].iter().map(|x| x * x), before, after);
-        scratch.powers::<PAPER, false>(right - left, p.curve());
-        let y = &mut y[from - p.first as usize..][..to - from];
-        for ((y, x), power) in y.iter_mut().zip(&x[from..to]).zip(&scratch.powers[from - left..]) {
-            *y = x * power;
-        }
-    }
-}
-
-/// One pixel backward.
-#[multiversion(targets("x86_64+avx2"))]
-pub(super) fn backward(p: &Params, x: &[f32], dy: &[f32], dx: &mut [f32], scratch: &mut Scratch) {
-    if p.beta == Curve::PAPER_BETA {
-        backward_as::<true>(p, x, dy, dx, scratch)
-    } else {
-        backward_as::<false>(p, x, dy, dx, scratch)
-    }
-}
-
-#[inline(always)]
-fn backward_as<const PAPER: bool>(p: &Params, x: &[f32], dy: &[f32], dx: &mut [f32], scratch: &mut Scratch) {
-    let (before, after) = p.reach();
-    let slope = p.curve().slope();
-    for (lo, hi) in p.groups() {
-        let (x, dx) = (&x[lo..hi], &mut dx[lo..hi]);
-        let (from, to) = p.outputs(lo, hi);
-        dx.fill(0.0);
-        if from == to {
-            continue;
-        }
-        sum(&mut scratch.padded, &mut scratch.sums, x.iter().map(|x| x * x), before, after);
-        scratch.powers::<PAPER, true>(hi - lo, p.curve());
-        // dx holds dy for a while; the outputs of the other tower count as 0.
-        dx[from - lo..to - lo].copy_from_slice(&dy[from - p.first as usize..][..to - from]);
-        // i lies in W(j) for the j from i - after to i + before: the mirrored window.
-        let Scratch { padded, sums, slopes, .. } = &mut *scratch;
-        let terms = dx.iter().zip(x).zip(&slopes[..hi - lo]).map(|((dy, x), slope)| dy * x * slope);
-        sum(padded, sums, terms, after, before);
-        for (((dx, x), power), sum) in dx.iter_mut().zip(x).zip(&scratch.powers).zip(&scratch.sums) {
-            *dx = *dx * power - slope * x * sum;
-        }
-    }
-    if p.relu != 0 {
-        for (dx, x) in dx.iter_mut().zip(x) {
-            *dx = if *x > 0.0 { *dx } else { 0.0 };
-        }
     }
 }
 

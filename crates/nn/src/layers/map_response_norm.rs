@@ -203,11 +203,11 @@ fn sum_planes(p: &Params, before: usize, channels: usize, a: &mut [f32], b: &mut
 ///
 /// # Safety
 /// No other task may touch these elements of y.
-#[multiversion(targets("x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 unsafe fn forward(p: &Params, x: &Plane<'_>, y: &Shared<'_, f32>, start: usize, a: &mut [f32], b: &mut [f32]) {
     sums_of_squares(p, x, a, b);
     let curve = p.curve();
-    let paper = p.beta == Curve::PAPER_BETA;
+    let paper = curve.is_paper();
     for (i, sums) in a.chunks_exact(x.channels).enumerate() {
         // SAFETY: the caller's promise; one pixel at a time.
         let y = unsafe { y.range(start + i * p.y_ld as usize, x.channels) };
@@ -222,7 +222,7 @@ unsafe fn forward(p: &Params, x: &Plane<'_>, y: &Shared<'_, f32>, start: usize, 
 ///
 /// # Safety
 /// No other task may touch these elements of dx.
-#[multiversion(targets("x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 unsafe fn backward(
     p: &Params,
     x: &Plane<'_>,
@@ -236,7 +236,7 @@ unsafe fn backward(
     let pixel = |i: usize| start + i * p.dx_ld as usize;
     sums_of_squares(p, x, a, b);
     let curve = p.curve();
-    let paper = p.beta == Curve::PAPER_BETA;
+    let paper = curve.is_paper();
     // dx = dy s^-beta, a = dy x s^(-beta - 1).
     for (i, sums) in a.chunks_exact_mut(channels).enumerate() {
         // SAFETY: the caller's promise; one pixel at a time.

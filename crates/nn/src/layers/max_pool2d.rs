@@ -36,7 +36,7 @@ pub struct MaxPool2d {
 }
 
 /// What a byte can tell apart: 16 x 16 places in a window.
-const MAX_SIZE: usize = 16;
+pub(super) const MAX_SIZE: usize = 16;
 
 /// Also keeps, for each element of y, its place in its window (row * size + column). Arguments: x, y, places (u8, compact).
 struct MaxPool2dForward;
@@ -56,7 +56,7 @@ impl Kernel for MaxPool2dForward {
         let len = p.q as usize * p.c as usize;
         pool::output_rows(p, host, args.write(1), |row, y| {
             // SAFETY: every row is visited once.
-            forward(p, x, y, Some(unsafe { places.range(row * len, len) }), row);
+            forward(p, x, &image_rows(p, row), y, Some(unsafe { places.range(row * len, len) }), row);
         });
     }
     fn stages(p: &PoolParams, _: &Target) -> Vec<Stage> {
@@ -71,7 +71,7 @@ impl Kernel for MaxPool2dInference {
     const ACCESS: &'static [Access] = &[Access::Read, Access::Write];
     fn run(p: &PoolParams, args: &Args<'_>, host: &dyn Host) {
         let x = args.read::<f32>(0);
-        pool::output_rows(p, host, args.write(1), |row, y| forward(p, x, y, None, row));
+        pool::output_rows(p, host, args.write(1), |row, y| forward(p, x, &image_rows(p, row), y, None, row));
     }
     fn stages(p: &PoolParams, _: &Target) -> Vec<Stage> {
         pool::output_stages(p, Self::NAME)
@@ -92,38 +92,38 @@ impl Kernel for MaxPool2dBackward {
     }
 }
 
-/// Row `row` of all images' rows of y.
-#[multiversion(targets("x86_64+avx2"))]
-pub(super) fn forward(p: &PoolParams, x: &[f32], y: &mut [f32], mut places: Option<&mut [u8]>, row: usize) {
-    let (image, p_row, c) = (row / p.p as usize, row % p.p as usize, p.c as usize);
-    for q in 0..p.q as usize {
-        let y = &mut y[q * p.y_ld as usize..][..c];
-        let places = places.as_mut().map(|places| &mut places[q * c..][..c]);
-        forward_pixel(p, x, y, places, image, p_row, q);
-    }
+/// Where the rows of x begin that row `row` of all images' rows of y sees.
+fn image_rows(p: &PoolParams, row: usize) -> [usize; MAX_SIZE] {
+    let (image, p_row) = (row / p.p as usize, row % p.p as usize);
+    let first = image * p.h as usize + p.vertical().pixels(p_row).start;
+    std::array::from_fn(|i| (first + i) * p.w as usize * p.x_ld as usize)
 }
 
-#[inline(always)]
-fn forward_pixel(
+/// Row `row` of all images' rows of y. The rows of the images that its windows see begin at `rows` in x.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(super) fn forward(
     p: &PoolParams,
     x: &[f32],
+    rows: &[usize; MAX_SIZE],
     y: &mut [f32],
     mut places: Option<&mut [u8]>,
-    image: usize,
-    p_row: usize,
-    q: usize,
+    row: usize,
 ) {
-    let c = y.len();
-    channel_blocks!(c, forward_block(p, x, y, &mut places, image, p_row, q));
+    let (p_row, c) = (row % p.p as usize, p.c as usize);
+    for q in 0..p.q as usize {
+        let y = &mut y[q * p.y_ld as usize..][..c];
+        let mut places = places.as_mut().map(|places| &mut places[q * c..][..c]);
+        channel_blocks!(c, forward_block(p, x, rows, y, &mut places, p_row, q));
+    }
 }
 
 #[inline(always)]
 fn forward_block<const N: usize>(
     p: &PoolParams,
     x: &[f32],
+    rows: &[usize; MAX_SIZE],
     y: &mut [f32],
     places: &mut Option<&mut [u8]>,
-    image: usize,
     p_row: usize,
     q: usize,
     c: usize,
@@ -132,9 +132,9 @@ fn forward_block<const N: usize>(
     let (hs, ws) = (vertical.pixels(p_row), horizontal.pixels(q));
     let place = |h, w| (vertical.place(p_row, h) * p.size as usize + horizontal.place(q, w)) as u32;
     let (mut best, mut at) = ([f32::NEG_INFINITY; N], [place(hs.start, ws.start); N]);
-    for h in hs {
+    for (h, row) in hs.zip(rows) {
         for w in ws.clone() {
-            let x = block::<N, _>(x, ((image * p.h as usize + h) * p.w as usize + w) * p.x_ld as usize + c);
+            let x = block::<N, _>(x, row + w * p.x_ld as usize + c);
             let here = place(h, w);
             for i in 0..N {
                 let take = x[i] > best[i] || x[i].is_nan();
@@ -145,37 +145,45 @@ fn forward_block<const N: usize>(
     }
     y[c..c + N].copy_from_slice(&best);
     if let Some(places) = places {
-        places[c..c + N].copy_from_slice(&at.map(|at| at as u8));
+        for (place, at) in places[c..c + N].iter_mut().zip(at) {
+            *place = at as u8;
+        }
     }
 }
 
 /// Row `row` of all images' rows of dx.
-#[multiversion(targets("x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn backward(p: &PoolParams, places: &[u8], dy: &[f32], dx: &mut [f32], row: usize) {
     let (image, h, c) = (row / p.h as usize, row % p.h as usize, p.c as usize);
+    let (vertical, horizontal) = (p.vertical(), p.horizontal());
+    let rows = vertical.windows(h);
     for w in 0..p.w as usize {
         let dx = &mut dx[w * p.x_ld as usize..][..c];
-        channel_blocks!(c, backward_block(p, places, dy, dx, image, h, w));
+        let columns = horizontal.windows(w);
+        let pixel = (image * p.p as usize + rows.start) * p.q as usize + columns.start;
+        let place = vertical.place(rows.start, h) * p.size as usize + horizontal.place(columns.start, w);
+        channel_blocks!(c, backward_block(p, places, dy, dx, pixel, place, [rows.len(), columns.len()]));
     }
 }
 
+/// Of one pixel; `windows` windows down and across hold it, the first of which is that of pixel `pixel` of y and has it at `place`.
 #[inline(always)]
 fn backward_block<const N: usize>(
     p: &PoolParams,
     places: &[u8],
     dy: &[f32],
     dx: &mut [f32],
-    image: usize,
-    h: usize,
-    w: usize,
+    pixel: usize,
+    place: usize,
+    [down, across]: [usize; 2],
     c: usize,
 ) {
-    let (vertical, horizontal) = (p.vertical(), p.horizontal());
     let mut sum = [0.0; N];
-    for p_row in vertical.windows(h) {
-        for q in horizontal.windows(w) {
-            let pixel = (image * p.p as usize + p_row) * p.q as usize + q;
-            let here = (vertical.place(p_row, h) * p.size as usize + horizontal.place(q, w)) as u8;
+    let stride = p.stride as usize;
+    for i in 0..down {
+        for j in 0..across {
+            let pixel = pixel + i * p.q as usize + j;
+            let here = (place - i * stride * p.size as usize - j * stride) as u8;
             let places = block::<N, _>(places, pixel * p.c as usize + c);
             let dy = block::<N, _>(dy, pixel * p.y_ld as usize + c);
             for i in 0..N {

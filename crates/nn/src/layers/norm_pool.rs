@@ -15,7 +15,7 @@ use alexnode_core::{
 };
 use bytemuck::{Pod, Zeroable};
 
-/// The two layers. Not a layer that a network has: the plan makes it where a CUDA device computes (`fusions.rs`).
+/// The two layers. Not a layer that a network has: the plan makes it (`fusions.rs`).
 #[derive(Clone, Copy, Debug)]
 pub struct NormPool<'a> {
     /// The layer below.
@@ -41,6 +41,13 @@ struct Params {
 const ROOM: usize = 8192;
 /// The most channels among them: the fewer, the more often two blocks read the same ones at the seam.
 const CHUNK: usize = 64;
+
+/// Fewer images than these are cut into pieces on the processor, so that all its workers have something to do.
+const FEW: usize = 16;
+/// See [`FEW`].
+const PIECES: usize = 8;
+/// Elements that a task of the processor's backward pass computes: some 100 microseconds of work.
+const TASK: usize = 128 * 1024;
 
 impl Params {
     fn new(norm: local_response_norm::Params, pool: PoolParams) -> Self {
@@ -70,18 +77,22 @@ impl Params {
         let [tile_p, tile_q] = tile.map(|n| n as i32);
         Self { norm, pool, tile_p, tile_q, chunk: chunk as i32 }
     }
-    /// Elements between the layers, of one image.
-    fn between(&self) -> usize {
-        (self.pool.h * self.pool.w * self.pool.c) as usize
+    /// Rows of what lies between that a worker of the processor keeps: those of a window.
+    fn rows(&self) -> usize {
+        self.pool.size.min(self.pool.h) as usize
+    }
+    /// Elements of such a row.
+    fn row(&self) -> usize {
+        (self.pool.w * self.pool.c) as usize
     }
     /// The pooling of an image of what lies between, dense.
     fn of_image(&self) -> PoolParams {
         PoolParams { batch: 1, x_ld: self.pool.c, ..self.pool }
     }
-    /// Bytes of scratch: a worker keeps what lies between for an image.
-    fn scratch(&self, engine: Engine) -> usize {
+    /// Bytes of scratch: a worker keeps `rows` rows of what lies between.
+    fn scratch(&self, rows: usize, engine: Engine) -> usize {
         match engine {
-            Engine::Host { workers } => workers * self.between() * 4,
+            Engine::Host { workers } => workers * rows * self.row() * 4,
             Engine::Cuda(_) => 0,
         }
     }
@@ -92,31 +103,57 @@ impl Params {
         let blocks = pool.batch as usize * tiles(pool.p, self.tile_p) * tiles(pool.q, self.tile_q);
         vec![Stage { constant: true, grid: [blocks as u32, chunks as u32, 1], ..Stage::each(entry, 0) }]
     }
-    /// Calls `body(image, between)` for every image on the workers.
-    fn each_image(&self, space: &mut [f32], host: &dyn Host, body: impl Fn(usize, &mut [f32]) + Sync) {
-        let (space, size) = (Shared::new(space), self.between());
-        host.parallel(self.pool.batch as usize, &|image, worker| {
+    /// On the processor: tasks of some rows of windows of an image. Each row of what lies between is computed once in a task, and stays in a cache until the last
+    /// window that sees it is pooled.
+    fn forward(&self, x: &[f32], y: &mut [f32], places: Option<&mut [u8]>, space: &mut [f32], host: &dyn Host) {
+        let (norm, pool, size) = (&self.norm, self.of_image(), self.rows() * self.row());
+        let [c, p, q, h, w] = [pool.c, pool.p, pool.q, pool.h, pool.w].map(|n| n as usize);
+        let (y, places, space) = (Shared::new(y), places.map(Shared::new), Shared::new(space));
+        let (y_ld, x_ld, vertical) = (pool.y_ld as usize, norm.x_ld as usize, pool.vertical());
+        // At a seam a row is computed twice: only where there are few images.
+        let images = self.pool.batch as usize;
+        let rows = if images < FEW { p.div_ceil(PIECES) } else { p };
+        let pieces = p.div_ceil(rows);
+        host.parallel(images * pieces, &|task, worker| {
+            let (image, first) = (task / pieces, task % pieces * rows);
             // SAFETY: every worker has its own space, and runs one task at a time.
-            body(image, unsafe { space.range(worker * size, size) });
+            let between = unsafe { space.range(worker * size, size) };
+            let place = |row: usize| row % self.rows() * self.row();
+            let (mut scratch, mut next) = (Scratch::new(), 0);
+            for p_row in first..p.min(first + rows) {
+                let seen = vertical.pixels(p_row);
+                for row in seen.start.max(next)..seen.end {
+                    let between = &mut between[place(row)..][..self.row()];
+                    let x = &x[(image * h + row) * w * x_ld..];
+                    local_response_norm::forward(norm, x, between, c, w, &mut scratch);
+                }
+                next = seen.end;
+                let starts = std::array::from_fn(|i| place(seen.start + i));
+                let at = (image * p + p_row) * q;
+                // SAFETY: every row is visited once.
+                let y = unsafe { y.range(at * y_ld, (q - 1) * y_ld + c) };
+                // SAFETY: as above.
+                let places = places.as_ref().map(|places| unsafe { places.range(at * c, q * c) });
+                max_pool2d::forward(&pool, between, &starts, y, places, p_row);
+            }
         });
     }
-    fn forward(&self, x: &[f32], y: &mut [f32], places: Option<&mut [u8]>, space: &mut [f32], host: &dyn Host) {
-        let (norm, pool) = (&self.norm, self.of_image());
-        let [c, p, q, h, w] = [pool.c, pool.p, pool.q, pool.h, pool.w].map(|n| n as usize);
-        let (y, places, y_ld, x_ld) = (Shared::new(y), places.map(Shared::new), pool.y_ld as usize, norm.x_ld as usize);
-        self.each_image(space, host, |image, between| {
+    /// On the processor: tasks of some rows of x.
+    fn backward(&self, [x, dy]: [&[f32]; 2], places: &[u8], dx: &mut [f32], space: &mut [f32], host: &dyn Host) {
+        let (norm, pool, size) = (&self.norm, self.of_image(), self.row());
+        let [c, w] = [pool.c, pool.w].map(|n| n as usize);
+        let [x_ld, dx_ld] = [norm.x_ld, norm.dx_ld].map(|n| n as usize);
+        let (dx, space) = (Shared::new(dx), Shared::new(space));
+        let (rows, each) = ((self.pool.batch * pool.h) as usize, (TASK / size).max(1));
+        host.parallel(rows.div_ceil(each), &|task, worker| {
+            // SAFETY: every worker has its own space, and runs one task at a time.
+            let between = unsafe { space.range(worker * size, size) };
             let mut scratch = Scratch::new();
-            for (pixel, between) in between.chunks_exact_mut(c).enumerate() {
-                let x = &x[(image * h * w + pixel) * x_ld..][..norm.c as usize];
-                local_response_norm::forward(norm, x, between, &mut scratch);
-            }
-            for row in 0..p {
-                let first = (image * p + row) * q;
+            for row in task * each..rows.min((task + 1) * each) {
+                max_pool2d::backward(&pool, places, dy, between, row);
                 // SAFETY: every row is visited once.
-                let y = unsafe { y.range(first * y_ld, (q - 1) * y_ld + c) };
-                // SAFETY: as above.
-                let places = places.as_ref().map(|places| unsafe { places.range(first * c, q * c) });
-                max_pool2d::forward(&pool, between, y, places, row);
+                let dx = unsafe { dx.range(row * w * dx_ld, (w - 1) * dx_ld + norm.c as usize) };
+                local_response_norm::backward(norm, &x[row * w * x_ld..], between, c, dx, w, &mut scratch);
             }
         });
     }
@@ -137,7 +174,7 @@ impl Kernel for NormPoolForward {
     const SOURCE: &'static str = SOURCE;
     const ACCESS: &'static [Access] = &[Access::Read, Access::Write, Access::Write, Access::Scratch];
     fn scratch(p: &Params, engine: Engine) -> usize {
-        p.scratch(engine)
+        p.scratch(p.rows(), engine)
     }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         p.forward(args.read(0), args.write(1), Some(args.write(2)), args.write(3), host);
@@ -153,7 +190,7 @@ impl Kernel for NormPoolInference {
     const SOURCE: &'static str = SOURCE;
     const ACCESS: &'static [Access] = &[Access::Read, Access::Write, Access::Scratch];
     fn scratch(p: &Params, engine: Engine) -> usize {
-        p.scratch(engine)
+        p.scratch(p.rows(), engine)
     }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         p.forward(args.read(0), args.write(1), None, args.write(2), host);
@@ -169,27 +206,10 @@ impl Kernel for NormPoolBackward {
     const SOURCE: &'static str = SOURCE;
     const ACCESS: &'static [Access] = &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Scratch];
     fn scratch(p: &Params, engine: Engine) -> usize {
-        p.scratch(engine)
+        p.scratch(1, engine)
     }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
-        let (x, places, dy) = (args.read::<f32>(0), args.read::<u8>(1), args.read::<f32>(2));
-        let dx = Shared::new(args.write::<f32>(3));
-        let (norm, pool) = (&p.norm, p.of_image());
-        let [c, h, w, outputs] = [pool.c, pool.h, pool.w, pool.p * pool.q].map(|n| n as usize);
-        let (x_ld, dx_ld, y_ld) = (norm.x_ld as usize, norm.dx_ld as usize, pool.y_ld as usize);
-        p.each_image(args.write(4), host, |image, between| {
-            let (places, dy) = (&places[image * outputs * c..], &dy[image * outputs * y_ld..]);
-            for (row, between) in between.chunks_exact_mut(w * c).enumerate() {
-                max_pool2d::backward(&pool, places, dy, between, row);
-            }
-            let mut scratch = Scratch::new();
-            for (pixel, between) in between.chunks_exact(c).enumerate() {
-                let at = image * h * w + pixel;
-                // SAFETY: every pixel is visited once.
-                let dx = unsafe { dx.range(at * dx_ld, norm.c as usize) };
-                local_response_norm::backward(norm, &x[at * x_ld..][..norm.c as usize], between, dx, &mut scratch);
-            }
-        });
+        p.backward([args.read(0), args.read(2)], args.read(1), args.write(3), args.write(4), host);
     }
     /// A block per some pixels of x, as without the pooling.
     fn stages(p: &Params, _: &Target) -> Vec<Stage> {

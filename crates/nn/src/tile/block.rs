@@ -1,6 +1,6 @@
 //! The loop over the steps of a sweep, for any vector.
 
-use super::{Ends, MAX_ROWS, Sweep};
+use super::{Ends, MAX_ROWS, Sweep, Tile};
 use crate::layers::relu::relu;
 
 /// What is done with vectors, whichever the processor has.
@@ -52,6 +52,50 @@ pub trait Vector: Copy {
     /// # Safety
     /// The processor has the instructions.
     unsafe fn relu(self) -> Self;
+    /// The smaller of both; where `self` is a NaN, that.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    #[inline(always)]
+    unsafe fn at_most(self, most: Self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { both(self, most, |x, most| if x > most { most } else { x }) }
+    }
+    /// 0 where `of` is not positive.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    #[inline(always)]
+    unsafe fn where_positive(self, of: Self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { both(self, of, |x, of| if of > 0.0 { x } else { 0.0 }) }
+    }
+    /// The numbers whose bits are `from - (bits - bits / 4)`: a power of -3/4, roughly.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    #[inline(always)]
+    unsafe fn bits_below(self, from: u32) -> Self {
+        let below = |x: f32| f32::from_bits(from.wrapping_sub(x.to_bits() - (x.to_bits() >> 2)));
+        // SAFETY: the caller's promise.
+        unsafe { both(self, self, |x, _| below(x)) }
+    }
+}
+
+/// `f` of each two numbers.
+///
+/// # Safety
+/// The processor has the instructions of `V`.
+#[inline(always)]
+unsafe fn both<V: Vector>(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
+    let (mut x, mut y) = ([0.0; Tile::UNIT], [0.0; Tile::UNIT]);
+    // SAFETY: no vector is longer; the caller's promise.
+    unsafe {
+        a.store(x.as_mut_ptr());
+        b.store(y.as_mut_ptr());
+        x.iter_mut().zip(y).for_each(|(x, y)| *x = f(*x, y));
+        V::load(x.as_ptr())
+    }
 }
 
 /// # Safety

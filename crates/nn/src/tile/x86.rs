@@ -37,6 +37,25 @@ impl Vector for Avx2 {
         unsafe { Self(_mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(self.0, _mm256_setzero_ps()), self.0)) }
     }
     #[inline(always)]
+    unsafe fn at_most(self, most: Self) -> Self {
+        // SAFETY: the caller's promise. Where one is a NaN, this gives the second.
+        Self(unsafe { _mm256_min_ps(most.0, self.0) })
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, of: Self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(_mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(of.0, _mm256_setzero_ps()), self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn bits_below(self, from: u32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let part = _mm256_sub_epi32(bits, _mm256_srli_epi32::<2>(bits));
+            Self(_mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(from.cast_signed()), part)))
+        }
+    }
+    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: the caller's promise.
         Self(unsafe { _mm256_add_ps(self.0, other.0) })
@@ -82,6 +101,25 @@ impl Vector for Avx512 {
     unsafe fn relu(self) -> Self {
         // SAFETY: the caller's promise. What is not "at most 0" keeps its place, a NaN, too.
         unsafe { Self(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLE_UQ>(self.0, _mm512_setzero_ps()), self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn at_most(self, most: Self) -> Self {
+        // SAFETY: the caller's promise. Where one is a NaN, this gives the second.
+        Self(unsafe { _mm512_min_ps(most.0, self.0) })
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, of: Self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(of.0, _mm512_setzero_ps()), self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn bits_below(self, from: u32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let part = _mm512_sub_epi32(bits, _mm512_srli_epi32::<2>(bits));
+            Self(_mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(from.cast_signed()), part)))
+        }
     }
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
