@@ -4,7 +4,7 @@
 use crate::{
     layout::{Item, enumerate},
     options::Split,
-    scan::Finding,
+    scan::Findings,
 };
 use alexnode_core::{Error, Result};
 use std::collections::HashSet;
@@ -19,12 +19,12 @@ type Hash = [u8; 32];
 pub(crate) fn by_content(
     name: &str,
     items: &[Item],
-    findings: &[Finding],
+    findings: &Findings,
     classes: &[String],
     fraction: f64,
 ) -> Result<Vec<Split>> {
     let mut usable: Vec<Vec<Hash>> = vec![Vec::new(); classes.len()];
-    for (item, finding) in items.iter().zip(findings) {
+    for (item, finding) in items.iter().zip(findings.iter()) {
         if let (Some(hash), None) = (finding.hash, &finding.bad) {
             usable[item.class as usize].push(hash);
         }
@@ -73,11 +73,11 @@ fn below(hash: &Hash, fraction: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::Entry;
+    use crate::{files::Entry, scan::Finding};
     use sha2::{Digest, Sha256};
     use std::path::Path;
 
-    fn set(contents: &[(u32, &str)]) -> (Vec<Item>, Vec<Finding>) {
+    fn set(contents: &[(u32, &str)]) -> (Vec<Item>, Findings) {
         let item = |class| Item { class, entry: Entry { path: Path::new("x").into(), size: 1, ..Entry::default() } };
         let finding = |text: &str| Finding { hash: Some(Sha256::digest(text).into()), bad: None, unread: false };
         contents.iter().map(|&(class, text)| (item(class), finding(text))).unzip()
@@ -95,7 +95,7 @@ mod tests {
         let whole = by_content("x", &items, &findings, &names(2), 0.1).unwrap();
         let val = whole.iter().filter(|s| **s == Split::Val).count();
         assert!((330..=470).contains(&val), "{val}");
-        let part = by_content("x", &items[..3000], &findings[..3000], &names(2), 0.1).unwrap();
+        let part = by_content("x", &items[..3000], &set(&all[..3000]).1, &names(2), 0.1).unwrap();
         assert_eq!(part, whole[..3000]);
     }
 
@@ -115,7 +115,7 @@ mod tests {
         let (items, mut findings) = set(&[(0, "a"), (0, "b"), (1, "c"), (1, "c")]);
         let error = by_content("photos", &items, &findings, &names(2), 0.1).unwrap_err();
         assert!(error.message().starts_with("photos: too few different images") && error.message().ends_with("class1"));
-        findings[0].bad = Some("damaged".into());
+        findings.set(0, Finding { hash: findings.hash(0), bad: Some("damaged".into()), unread: false });
         let error = by_content("photos", &items, &findings, &names(2), 0.1).unwrap_err();
         assert!(error.message().ends_with("class0, class1"), "{error}");
     }
