@@ -25,6 +25,7 @@ import { AlexnodeError, native, nativeAsync, usage } from './errors.js';
  *   crops and colours each time.
  * - `limit`: train on the first N images of the seeded order.
  * - `threads`: decoding threads; `cacheDir`: where statistics are kept.
+ * - `keepBytes` (128 MiB): up to so many bytes of prepared images stay in memory, if that is a quarter of them at least.
  */
 export type DatasetOptions = Omit<z.input<typeof dataSchema>, 'source'> & { source: string | ImageSource };
 
@@ -146,6 +147,17 @@ export async function imagesOf(
   const all = await nativeAsync(() => data[INNER].images(split, ids, size));
   const bytes = size * size * 3;
   return Array.from(ids, (_, index) => all.subarray(index * bytes, (index + 1) * bytes));
+}
+
+/**
+ * @internal Reads `images` training images as a training does, in minibatches of shuffled epochs from `epoch` on, and does nothing with them. Seconds
+ * that it took.
+ */
+export async function readThrough(
+  data: Dataset,
+  { batch, epoch, images }: { batch: number; epoch: number; images: number },
+): Promise<number> {
+  return nativeAsync(() => data[INNER].read(batch, epoch, images));
 }
 
 /** @internal The classes of a checkpoint must be those of the data, in the same order: a row of the last layer belongs to each. */

@@ -10,7 +10,7 @@ import { AlexnodeError, native, nativeAsync } from './errors.js';
 import { takeLock } from './lock.js';
 import { resolveSource } from './prepare.js';
 
-const packSchema = dataSchema.omit({ limit: true, imageSize: true, balance: true }).extend({
+const packSchema = dataSchema.omit({ limit: true, imageSize: true, balance: true, keepBytes: true }).extend({
   imageSize: countSchema.default(256),
   target: z.string().min(1),
   format: z.enum(['npy', 'tar']).default('npy'),
