@@ -181,7 +181,11 @@ test('reading of images and predictions are measured', async (t) => {
   const { rows, missing } = JSON.parse(loader.stdout) as LoaderReport;
   t.deepEqual(
     rows.map(({ program, stage }) => `${program} ${stage}`),
-    ['alexnode decode', 'alexnode prepare', 'alexnode augment'],
+    ['decode', 'prepare', 'augment', 'folder', 'jpegs', 'pixels'].map((stage) => `alexnode ${stage}`),
+  );
+  t.deepEqual(
+    rows.map(({ bytesPerSecond = 0, imagesPerSecond }) => bytesPerSecond / imagesPerSecond),
+    [0, 0, 0, 0, 0, 256 * 256 * 3],
   );
   t.true(rows.every(({ imagesPerSecond }) => imagesPerSecond > 0));
   t.deepEqual(

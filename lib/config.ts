@@ -125,6 +125,7 @@ export const dataSchema = z.strictObject({
   classes: z.array(z.string().min(1)).optional(),
   threads: count.optional(),
   cacheDir: z.string().min(1).optional(),
+  keepBytes: z.int().min(0).optional(),
 });
 
 /** What a user without a preset starts from: the paper's section 5 with the bias rate of the 2012 code. */

@@ -30,6 +30,7 @@ import { AlexnodeError, native, nativeAsync, usage } from './errors.js';
  * - `classes`: the names of the classes in the order in which they are numbered, as a network knows them. A source with other names is numbered in its own order.
  * - `limit`: train on the first N images of the seeded order.
  * - `threads`: decoding threads; `cacheDir`: where statistics are kept.
+ * - `keepBytes` (128 MiB): up to so many bytes of prepared images stay in memory, if that is a quarter of them at least.
  */
 export type DatasetOptions = Omit<z.input<typeof dataSchema>, 'source'> & { source: string | ImageSource };
 
@@ -155,6 +156,17 @@ export async function imagesOf(
   const all = await nativeAsync(() => data[INNER].images(split, ids, size));
   const bytes = size * size * 3;
   return Array.from(ids, (_, index) => all.subarray(index * bytes, (index + 1) * bytes));
+}
+
+/**
+ * @internal Reads `images` training images as a training does, in minibatches of shuffled epochs from `epoch` on, and does nothing with them. Seconds
+ * that it took.
+ */
+export async function readThrough(
+  data: Dataset,
+  { batch, epoch, images }: { batch: number; epoch: number; images: number },
+): Promise<number> {
+  return nativeAsync(() => data[INNER].read(batch, epoch, images));
 }
 
 /** @internal ERR_DATA with the difference where the classes of a checkpoint are not those of the data, in whatever order. */

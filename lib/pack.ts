@@ -11,12 +11,14 @@ import { takeLock } from './lock.js';
 import { verifySchema } from './options.js';
 import { resolveSource } from './prepare.js';
 
-const packSchema = dataSchema.omit({ limit: true, imageSize: true, balance: true, classes: true }).extend({
-  imageSize: countSchema.default(256),
-  target: z.string().min(1),
-  format: z.enum(['npy', 'tar']).default('npy'),
-  shardImages: countSchema.optional(),
-});
+const packSchema = dataSchema
+  .omit({ limit: true, imageSize: true, balance: true, classes: true, keepBytes: true })
+  .extend({
+    imageSize: countSchema.default(256),
+    target: z.string().min(1),
+    format: z.enum(['npy', 'tar']).default('npy'),
+    shardImages: countSchema.optional(),
+  });
 
 /**
  * What to pack, and where to. Only `source` and `target` are needed.

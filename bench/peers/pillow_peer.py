@@ -3,8 +3,9 @@
 
 A JSON object per line on stdin, one in answer on stdout:
 
-    open   files (paths), size (side of a stored image), crop (side of what a network sees)  ->  ready, stages
-    stage  decode, prepare or augment, over all files                                          ->  seconds
+    open   files and packed (paths), size (side of a stored image), crop (side of what a network sees)  ->  ready, stages
+    stage  decode, prepare or augment, over all files in memory; folder or jpegs, over files or packed
+           as they lie on the disk                                                                       ->  seconds
 """
 import io
 import sys
@@ -26,22 +27,29 @@ torch.set_num_threads(1)
 
 
 class Reader:
-    def open(self, files, size, crop):
+    def open(self, files, packed, size, crop):
+        self.paths, self.packed = files, packed
         self.files = [open(path, "rb").read() for path in files]
         self.square = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
         self.augmentation = transforms.Compose([transforms.RandomCrop(crop), transforms.RandomHorizontalFlip(), transforms.ToTensor()])
         self.squares = [self.square(self.decoded(file)) for file in self.files]
         version = f"{pillow}, torchvision {torchvision.__version__}"
-        return dict(type="ready", version=version, stages=["decode", "prepare", "augment"])
+        return dict(type="ready", version=version, stages=["decode", "prepare", "augment", "folder", "jpegs"])
 
     def decoded(self, file):
         return Image.open(io.BytesIO(file)).convert("RGB")
+
+    def read(self, path):
+        with open(path, "rb") as file:
+            return self.square(self.decoded(file.read()))
 
     def stage(self, stage):
         work, items = {
             "decode": (self.decoded, self.files),
             "prepare": (lambda file: self.square(self.decoded(file)), self.files),
             "augment": (self.augmentation, self.squares),
+            "folder": (self.read, self.paths),
+            "jpegs": (self.read, self.packed),
         }[stage]
         begin = time.perf_counter()
         for item in items:

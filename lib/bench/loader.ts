@@ -1,10 +1,11 @@
-/** How fast images are read, on one core: decoding, resizing, augmentation, beside Pillow with torchvision and sharp. */
+/** How fast images are read, on one core: decoding, resizing, augmentation, whole data sets, beside Pillow with torchvision and sharp. */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { check } from '../config.js';
 import { openDataset } from '../data.js';
 import { type Environment, environment } from '../environment.js';
+import { usage } from '../errors.js';
 import { decodeImages, listPictures, prepareImages } from '../images.js';
 import { avgPool2d, he, linear } from '../layers.js';
 import { preset } from '../models/index.js';
@@ -13,11 +14,15 @@ import type { Spread } from '../timings.js';
 import { Trainer } from '../trainer.js';
 import type { PeerPlaces } from './peers.js';
 import { drawn } from './pictures.js';
+import { LOADER_SOURCES, openReading, type Reading } from './reading.js';
 import { type MissingPeer, missingPeer, spreadOf } from './report.js';
 import { Wire } from './wire.js';
 
-/** What is measured: a file to pixels; a file to a square of `size` pixels; such a square to what a network sees. */
-export const LOADER_STAGES = ['decode', 'prepare', 'augment'] as const;
+/**
+ * What is measured: a file in memory to pixels; a file to a square of `size` pixels; such a square to what a network sees. Then from the disk to
+ * minibatches of such squares: of the pictures, of a pack of JPEGs of that size, of a pack of pixels.
+ */
+export const LOADER_STAGES = ['decode', 'prepare', 'augment', ...LOADER_SOURCES] as const;
 export type LoaderStage = (typeof LOADER_STAGES)[number];
 
 /** What to measure. */
@@ -36,14 +41,24 @@ export interface LoaderReport {
   date: string;
   environment: Environment;
   images: { source: string; count: number; meanBytes: number; size: number; crop: number };
-  rows: { program: string; stage: LoaderStage; imagesPerSecond: number; spread: Spread }[];
+  /** `bytesPerSecond` is that of pixels, for the source that keeps them. */
+  rows: {
+    program: string;
+    stage: LoaderStage;
+    imagesPerSecond: number;
+    spread: Spread;
+    bytesPerSecond?: number;
+    /** Ours over the fastest other program in the same round: median, least and most. */
+    ratio?: Spread;
+  }[];
   missing: MissingPeer[];
 }
 
+const OWN = 'alexnode';
 /** The stored size and the crop of the networks of 2012. */
 const [SIZE, CROP] = [256, 224];
 
-/** Seconds for all images. */
+/** Images per second. */
 type Measure = (stage: LoaderStage) => Promise<number>;
 
 const PEERS = [
@@ -72,9 +87,11 @@ export async function benchLoader(options: LoaderOptions = {}): Promise<LoaderRe
     const files =
       data === undefined ? await draw(folder, Math.min(count, 20)) : (await listPictures(data)).slice(0, count);
     const images = await Promise.all(files.map((file) => readFile(file)));
+    if (files.length < 4) throw usage(`${data}: expected at least 4 pictures, got ${files.length}`);
     await using augment = await augmenter(images.length);
+    await using reading = await openReading(files, join(folder, 'sources'), SIZE);
     const programs: { program: string; measure: Measure; stages: readonly LoaderStage[] }[] = [
-      { program: 'alexnode', measure: (stage) => own(stage, images, augment.seconds), stages: LOADER_STAGES },
+      { program: OWN, measure: (stage) => own(stage, images, augment.seconds, reading), stages: LOADER_STAGES },
     ];
     const missing: MissingPeer[] = [];
     for (const { name, file, program, remedy } of PEERS) {
@@ -82,8 +99,17 @@ export async function benchLoader(options: LoaderOptions = {}): Promise<LoaderRe
         const environment = environmentOf(places);
         const wire = await Wire.open({ name, program: program(places), file, environment, remedy, signal });
         wires.push(wire);
-        const { version, stages } = await wire.ask({ type: 'open', files, size: SIZE, crop: CROP });
-        const measure: Measure = async (stage) => Number((await wire.ask({ type: 'stage', stage })).seconds);
+        const { version, stages } = await wire.ask({
+          type: 'open',
+          files,
+          packed: reading.packed,
+          size: SIZE,
+          crop: CROP,
+        });
+        const measure: Measure = async (stage) => {
+          const count = stage === 'jpegs' ? reading.packed.length : files.length;
+          return count / Number((await wire.ask({ type: 'stage', stage })).seconds);
+        };
         programs.push({ program: `${name} ${String(version)}`, measure, stages: stages as LoaderStage[] });
       } catch (error) {
         signal?.throwIfAborted();
@@ -93,21 +119,29 @@ export async function benchLoader(options: LoaderOptions = {}): Promise<LoaderRe
     const taken = programs.flatMap(({ program, measure, stages }) =>
       stages.map((stage) => ({ program, stage, measure, rates: [] as number[] })),
     );
-    // The first round warms up.
+    // The first round warms up. What is compared has its turn one after the other.
+    const order = (stage: LoaderStage) => LOADER_STAGES.indexOf(stage);
+    taken.sort((a, b) => order(a.stage) - order(b.stage));
     for (let round = 0; round <= rounds; round += 1) {
       for (const one of taken) {
         signal?.throwIfAborted();
-        const seconds = await one.measure(one.stage);
-        if (round > 0) one.rates.push(images.length / seconds);
+        const rate = await one.measure(one.stage);
+        if (round > 0) one.rates.push(rate);
       }
     }
-    const order = (stage: LoaderStage) => LOADER_STAGES.indexOf(stage);
-    const rows = taken
-      .sort((a, b) => order(a.stage) - order(b.stage))
-      .map(({ program, stage, rates }) => {
-        const spread = spreadOf(rates);
-        return { program, stage, imagesPerSecond: spread.median, spread };
-      });
+    const rows = taken.map(({ program, stage, rates }) => {
+      const spread = spreadOf(rates);
+      const others = taken.filter((one) => one.stage === stage && one.program !== OWN);
+      const ratios = rates.map((rate, round) => rate / Math.max(...others.map((other) => other.rates[round] ?? 0)));
+      return {
+        program,
+        stage,
+        imagesPerSecond: spread.median,
+        spread,
+        ...(stage === 'pixels' ? { bytesPerSecond: spread.median * SIZE * SIZE * 3 } : {}),
+        ...(program === OWN && others.length > 0 ? { ratio: spreadOf(ratios) } : {}),
+      };
+    });
     const meanBytes = images.reduce((sum, { length }) => sum + length, 0) / images.length;
     return {
       date: new Date().toISOString(),
@@ -137,12 +171,21 @@ async function draw(folder: string, count: number): Promise<string[]> {
   );
 }
 
-async function own(stage: LoaderStage, images: Uint8Array[], augment: () => Promise<number>): Promise<number> {
-  if (stage === 'augment') return augment();
-  const start = performance.now();
-  if (stage === 'decode') await decodeImages(images);
-  else await prepareImages(images, SIZE, 1);
-  return (performance.now() - start) / 1000;
+async function own(
+  stage: LoaderStage,
+  images: Uint8Array[],
+  augment: () => Promise<number>,
+  reading: Reading,
+): Promise<number> {
+  if (stage === 'augment') return images.length / (await augment());
+  if (stage === 'decode' || stage === 'prepare') {
+    const start = performance.now();
+    if (stage === 'decode') await decodeImages(images);
+    else await prepareImages(images, SIZE, 1);
+    return (1000 * images.length) / (performance.now() - start);
+  }
+  const { images: count, seconds } = await reading.read(stage);
+  return count / seconds;
 }
 
 /** Crop, mirror, mean, colour noise: the first kernel of a training step, here of a network that does little else. */

@@ -158,16 +158,21 @@ export function baselineText({ date, commit, compared, slower }: BaselineOutcome
 
 /** Images per second and core, each stage beside the others' . */
 export function loaderText({ rows, missing, images, environment }: LoaderReport): string {
-  const cells = rows.map(({ program, stage, imagesPerSecond, spread }) => [
+  const cells = rows.map(({ program, stage, imagesPerSecond, spread, ratio, bytesPerSecond }) => [
     program,
     stage,
     count(imagesPerSecond),
     `${count(spread.least)} to ${count(spread.most)}`,
+    ratio === undefined
+      ? bytesPerSecond === undefined
+        ? ''
+        : `${bytes(bytesPerSecond)}/s`
+      : `${ratio.median.toFixed(2)} (${ratio.least.toFixed(2)} to ${ratio.most.toFixed(2)})`,
   ]);
   return [
     line('machine', environment.cpu),
     line('images', `${count(images.count)} of ${bytes(images.meanBytes)} on average, in memory, from ${images.source}`),
-    `\n${table(['program', 'stage', 'images/s per core', 'spread'], cells)}\n\n`,
+    `\n${table(['program', 'stage', 'images/s per core', 'spread', 'ratio'], cells)}\n\n`,
     ...missing.map(missingText),
   ].join('');
 }

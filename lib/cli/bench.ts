@@ -133,7 +133,10 @@ function places({ python, modules }: Flags) {
 }
 
 function loaderOptions(flags: Flags) {
-  return { ...(flags.data === undefined ? {} : { data: flags.data }), places: places(flags) };
+  const { data, rounds } = flags;
+  const given = { data, rounds };
+  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  return { ...(set as { data?: string; rounds?: number }), places: places(flags) };
 }
 
 function nameOf({ date, devices, preset }: BenchReport): string {

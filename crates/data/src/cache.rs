@@ -92,12 +92,9 @@ pub(crate) struct Key([u8; 32]);
 impl Key {
     /// Of parts that cannot run into each other: each is preceded by its length.
     pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut hash = Sha256::new();
-        for part in parts {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        Self(hash.finalize().into())
+        let mut key = KeyMaker::default();
+        parts.into_iter().for_each(|part| key.part(part));
+        key.finish()
     }
     /// As bytes, to be part of another key.
     pub fn bytes(&self) -> &[u8] {
@@ -106,6 +103,30 @@ impl Key {
     /// 64 lower-case hexadecimal digits.
     pub fn hex(&self) -> String {
         hex(&self.0)
+    }
+}
+
+/// A key of parts that are never in memory together.
+#[derive(Default)]
+pub(crate) struct KeyMaker(Sha256);
+
+impl KeyMaker {
+    /// Adds a part.
+    pub fn part(&mut self, part: &[u8]) {
+        self.begin(part.len());
+        self.piece(part);
+    }
+    /// Begins a part of so many bytes, which come in pieces.
+    pub fn begin(&mut self, length: usize) {
+        self.0.update((length as u64).to_le_bytes());
+    }
+    /// Adds a piece of the part that has begun.
+    pub fn piece(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+    /// The key of all parts.
+    pub fn finish(self) -> Key {
+        Key(self.0.finalize().into())
     }
 }
 
@@ -123,6 +144,11 @@ mod tests {
         let cache = Cache::new(Some(&dir.path().join("deep/er")));
         let key = Key::of([&b"a"[..], b"b"]);
         assert_ne!(key, Key::of([&b"ab"[..], b""]));
+        let mut pieces = KeyMaker::default();
+        pieces.part(b"long");
+        pieces.begin(3);
+        [&b"e"[..], b"", b"nd"].into_iter().for_each(|piece| pieces.piece(piece));
+        assert_eq!(pieces.finish(), Key::of([&b"long"[..], b"end"]));
         assert_eq!(cache.load("x", &key), None);
         cache.store("x", &key, b"found");
         assert_eq!(cache.load("x", &key).as_deref(), Some(&b"found"[..]));

@@ -13,16 +13,16 @@ use crate::{
     spool::Spool,
     statistics::{self, MAX_SAMPLE, Statistics, Sums},
 };
-use alexnode_core::{Error, ErrorCode, Result};
+use alexnode_core::{BatchSource, Error, ErrorCode, Result};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
-
-/// Prepared images are kept in memory up to this many bytes, so that a small data set is decoded once and not once per epoch.
-const KEPT_BYTES: usize = 128 << 20;
 
 /// What kind of source a data set came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,7 +208,7 @@ impl Dataset {
             Source::Cifar(_) if size == cifar::SIDE => Default::default(),
             // Reading one is as fast as copying one that was kept.
             Source::Pack(pack) if pack.is_raw() => Default::default(),
-            _ => kept_slots(lengths, size * size * 3),
+            _ => kept_slots(lengths, size * size * 3, options.keep_bytes),
         };
         let mut dataset = Self {
             source,
@@ -325,6 +325,38 @@ impl Dataset {
             Ok(image)
         })?;
         Ok(images.concat())
+    }
+
+    /// Reads `images` training images as a training does, minibatch by minibatch of shuffled epochs from `epoch` on, and does nothing with
+    /// them: how many seconds that takes.
+    ///
+    /// # Errors
+    /// As the [`loader`](Self::loader) and its minibatches; `ERR_ABORTED` where `cancel` is set.
+    pub fn read(self: &Arc<Self>, batch: usize, mut epoch: u32, mut images: usize, cancel: &AtomicBool) -> Result<f64> {
+        let start = Instant::now();
+        while images > 0 {
+            let options = LoaderOptions {
+                split: Split::Train,
+                batch,
+                seed: 1,
+                epoch,
+                first_batch: 0,
+                shuffle: true,
+                limit: None,
+            };
+            let mut loader = self.loader(&options)?;
+            while images > 0
+                && let Some(batch) = loader.next()?
+            {
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(Error::new(ErrorCode::Aborted, "the reading was stopped"));
+                }
+                images = images.saturating_sub(batch.valid);
+                loader.recycle(batch);
+            }
+            epoch += 1;
+        }
+        Ok(start.elapsed().as_secs_f64())
     }
 
     /// Bytes of a prepared image.
@@ -452,8 +484,8 @@ fn weights(counts: &[usize]) -> Vec<f32> {
 
 /// Places for the images that stay in memory. All of them where they fit; of a larger set the first ones, if it is a quarter at least:
 /// fewer would cost memory and save nothing.
-fn kept_slots(lengths: [usize; 2], image_bytes: usize) -> [Vec<Kept>; 2] {
-    let room = KEPT_BYTES / image_bytes;
+fn kept_slots(lengths: [usize; 2], image_bytes: usize, most: usize) -> [Vec<Kept>; 2] {
+    let room = most / image_bytes;
     let total = lengths[0] + lengths[1];
     let room = if 4 * room >= total { room.min(total) } else { 0 };
     let train = lengths[0].min(room);

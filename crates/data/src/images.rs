@@ -12,7 +12,10 @@ use image::metadata::Orientation;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// A picture.
@@ -50,20 +53,18 @@ pub fn prepare(pictures: &[Picture], size: usize, threads: Option<usize>, cancel
     let threads = threads.unwrap_or_else(usable_threads);
     let workers = Workers { threads, cancel };
     let init = || (Preparer::new(size), Vec::new());
-    let images = workers.map(1, pictures.len(), init, |(preparer, file), i| {
-        let mut image = vec![0; size * size * 3];
+    let mut pixels = vec![0; pictures.len() * size * size * 3];
+    // Each is written where it will stay; nobody ever waits for another.
+    let places: Vec<Mutex<&mut [u8]>> = pixels.chunks_mut((size * size * 3).max(1)).map(Mutex::new).collect();
+    let failures = workers.map(1, pictures.len(), init, |(preparer, file), i| {
+        let mut image = places[i].lock().unwrap_or_else(PoisonError::into_inner);
         let failure = render(&pictures[i], preparer, file, &mut image).err();
         if failure.is_some() {
             image.fill(0);
         }
-        Ok((image, failure))
+        Ok(failure)
     })?;
-    let mut prepared = Prepared::default();
-    for (image, failure) in images {
-        prepared.pixels.extend(image);
-        prepared.failures.push(failure);
-    }
-    Ok(prepared)
+    Ok(Prepared { pixels, failures })
 }
 
 /// Decodes the bytes of files one after the other on this thread; the number of pixels of them all. What is no file has nothing to be decoded.

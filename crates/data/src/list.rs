@@ -1,7 +1,7 @@
 //! Sources as they are found: which images there are, of which classes, on which side, and which of them can be used.
 
 use crate::{
-    cache::{Cache, Key},
+    cache::{Cache, Key, KeyMaker},
     cifar::{self, Cifar},
     dataset::{DatasetKind, Skipped, SplitOrigin},
     files::Files,
@@ -12,7 +12,7 @@ use crate::{
     pack::Pack,
     parallel::Workers,
     quarantine,
-    scan::{self, Depth, Finding, Scan, bad_image},
+    scan::{self, Depth, Scan, bad_image},
     source::Source,
     split::{self, Sides},
     webdataset,
@@ -170,11 +170,8 @@ pub(crate) fn list_files(
     let all: Vec<&Item> = layout.items.iter().flatten().collect();
     let stamp = scan::stamp(&files, all.iter().copied());
     let Scan { findings, memory } = scan::scan(&files, &all, depth, &stamp, cache, workers)?;
-    let bad: Vec<Skipped> = all
-        .iter()
-        .zip(&findings)
-        .filter_map(|(item, f)| Some(Skipped { path: files.name(&item.entry), reason: f.bad.clone()? }))
-        .collect();
+    let bad: Vec<Skipped> =
+        findings.bad().map(|(i, reason)| Skipped { path: files.name(&all[i].entry), reason: reason.into() }).collect();
     if let (OnBadImage::Error, Some(first)) = (options.on_bad_image, bad.first()) {
         let error = bad_image(&first.path, &first.reason);
         return Err(match bad.len() {
@@ -187,49 +184,51 @@ pub(crate) fn list_files(
             .caused_by(format!("{}: {}", bad[0].path, bad[0].reason))
             .hint("convert them to JPEG or PNG"));
     }
-    let mut findings = findings.into_iter();
-    let mut lists: [Vec<(Item, Finding)>; 2] =
-        std::mem::take(&mut layout.items).map(|items| items.into_iter().zip(findings.by_ref()).collect());
+    drop(all);
+    let mut items = std::mem::take(&mut layout.items);
+    // Where the finding of every item is.
+    let middle = items[0].len();
+    let mut places = [0..middle, middle..middle + items[1].len()].map(|range| range.collect::<Vec<usize>>());
     let mut kept_together = 0;
     if !layout.given {
-        let (items, findings): (Vec<Item>, Vec<Finding>) = std::mem::take(&mut lists[0]).into_iter().unzip();
-        let Sides { of, together } =
-            split::by_content(&options.source, &items, &findings, &layout.classes, options.val_fraction)?;
-        for ((item, finding), side) in items.into_iter().zip(findings).zip(of) {
-            lists[side.index()].push((item, finding));
-        }
+        let whole = std::mem::take(&mut items[0]);
+        let Sides { of: sides, together } =
+            split::by_content(&options.source, &whole, &findings, &layout.classes, options.val_fraction)?;
         kept_together = together;
+        places = Default::default();
+        for (i, (item, side)) in whole.into_iter().zip(sides).enumerate() {
+            items[side.index()].push(item);
+            places[side.index()].push(i);
+        }
     }
-    let mut parts: Vec<Vec<u8>> = vec![b"files".to_vec()];
-    for (split, list) in Split::ALL.iter().zip(&lists) {
-        parts.push(split.name().into());
-        for (item, finding) in list {
-            let class = &layout.classes[item.class as usize];
-            let mut line = class.clone().into_bytes();
+    let mut fingerprint = KeyMaker::default();
+    fingerprint.part(b"files");
+    let mut line = Vec::new();
+    for split in Split::ALL {
+        fingerprint.part(split.name().as_bytes());
+        for (item, &at) in items[split.index()].iter().zip(&places[split.index()]) {
+            line.clear();
+            line.extend_from_slice(layout.classes[item.class as usize].as_bytes());
             line.push(0);
             line.extend_from_slice(item.entry.path.as_os_str().as_encoded_bytes());
             line.push(0);
             line.extend_from_slice(&item.entry.size.to_le_bytes());
-            line.extend(finding.hash.iter().flatten());
-            line.push(u8::from(finding.bad.is_some()));
-            parts.push(line);
+            line.extend(findings.hash(at).iter().flatten());
+            line.push(u8::from(findings.reason(at).is_some()));
+            fingerprint.part(&line);
         }
     }
-    let usable = lists.each_ref().map(|list| list.iter().map(|(_, f)| f.bad.is_none()).collect());
+    let usable = places.map(|places| places.into_iter().map(|at| findings.reason(at).is_none()).collect());
     Ok(Listed {
         kind,
         split: if layout.given { SplitOrigin::Given } else { SplitOrigin::ByContentHash },
         classes: layout.classes,
-        source: Source::Files {
-            files,
-            items: lists.map(|list| list.into_iter().map(|(item, _)| item).collect()),
-            skip: (options.on_bad_image == OnBadImage::Skip).then_some(memory),
-        },
+        source: Source::Files { files, items, skip: (options.on_bad_image == OnBadImage::Skip).then_some(memory) },
         usable,
         skipped: bad,
         quarantined: 0,
         kept_together,
-        fingerprint: Key::of(parts.iter().map(Vec::as_slice)).hex(),
+        fingerprint: fingerprint.finish().hex(),
         stamp,
     })
 }

@@ -93,6 +93,14 @@ pub struct DatasetOptions {
     /// Where findings about the data are kept between runs. Default: `$XDG_CACHE_HOME/alexnode`, else `~/.cache/alexnode`.
     #[serde(default)]
     pub cache_dir: Option<PathBuf>,
+    /// Prepared images stay in memory up to this many bytes, if that is a quarter of them at least, so that a small data set is decoded once
+    /// and not once per epoch. Default: 128 MiB.
+    #[serde(default = "default_keep_bytes")]
+    pub keep_bytes: usize,
+}
+
+fn default_keep_bytes() -> usize {
+    128 << 20
 }
 
 fn default_val_fraction() -> f64 {
@@ -122,6 +130,7 @@ impl DatasetOptions {
             classes: None,
             threads: None,
             cache_dir: None,
+            keep_bytes: default_keep_bytes(),
         }
     }
 

@@ -53,6 +53,21 @@ impl Preparer {
         orientation: Orientation,
         out: &mut [u8],
     ) -> Result<(), Reason> {
+        if (width, height) == (self.size, self.size) {
+            out.copy_from_slice(pixels);
+        } else {
+            self.scale(pixels, width, height, out)?;
+        }
+        // The middle square stays the middle square however it is turned, so the small result is turned, not the photo.
+        if orientation != Orientation::NoTransforms {
+            self.turned.clear();
+            self.turned.extend_from_slice(out);
+            turn(&self.turned, self.size, orientation, out);
+        }
+        Ok(())
+    }
+
+    fn scale(&mut self, pixels: &[u8], width: usize, height: usize, out: &mut [u8]) -> Result<(), Reason> {
         let failed = |e: &dyn std::fmt::Display| format!("cannot be resized: {e}");
         let side = self.size as u32;
         // Typed views: only the code for this pixel type is compiled.
@@ -61,14 +76,7 @@ impl Preparer {
         let options = ResizeOptions::new()
             .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
             .fit_into_destination(Some((0.5, 0.5)));
-        self.resizer.resize_typed(&source, &mut target, &options).map_err(|e| failed(&e))?;
-        // The middle square stays the middle square however it is turned, so the small result is turned, not the photo.
-        if orientation != Orientation::NoTransforms {
-            self.turned.clear();
-            self.turned.extend_from_slice(out);
-            turn(&self.turned, self.size, orientation, out);
-        }
-        Ok(())
+        self.resizer.resize_typed(&source, &mut target, &options).map_err(|e| failed(&e))
     }
 }
 

@@ -1,23 +1,28 @@
 //! One look at every file when a data set is opened: is it a picture, and what is the hash of its bytes.
 
+mod findings;
+
+pub(crate) use findings::Findings;
+
 use crate::{
-    cache::{Cache, Key},
+    cache::{Cache, Key, KeyMaker},
     decode,
-    files::Files,
+    files::{Entry, Files},
     layout::Item,
     options::OnBadImage,
     parallel::Workers,
     print::{Print, Printer},
 };
 use alexnode_core::{Error, Result};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The beginning of a file that nearly always holds the size of the picture.
 const HEAD: u64 = 64 << 10;
+/// Files that are looked at before what was found is noted.
+const AT_ONCE: usize = 16 << 10;
 
 /// What a look at a file showed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Finding {
     /// SHA-256 of its bytes, where asked for.
     pub hash: Option<[u8; 32]>,
@@ -37,7 +42,7 @@ impl Finding {
 /// What looking at all files gave.
 pub(crate) struct Scan {
     /// One for each item, in their order.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
     /// Where it is kept.
     pub memory: Memory,
 }
@@ -67,17 +72,20 @@ pub(crate) struct Depth {
 }
 
 /// Identifies the files as they are now: a changed file changes it.
-pub(crate) fn stamp<'a>(files: &Files, items: impl Iterator<Item = &'a Item>) -> Key {
+pub(crate) fn stamp<'a>(files: &Files, items: impl Iterator<Item = &'a Item> + Clone) -> Key {
     let root = std::fs::canonicalize(files.root()).unwrap_or_else(|_| files.root().to_path_buf());
-    let mut list = files.mark().to_vec();
-    for Item { entry, .. } in items {
-        list.extend_from_slice(entry.path.as_os_str().as_encoded_bytes());
-        list.push(0);
-        for number in [entry.size, entry.times[0], entry.times[1], entry.offset, u64::from(entry.archive)] {
-            list.extend_from_slice(&number.to_le_bytes());
-        }
+    let path = |item: &'a Item| item.entry.path.as_os_str().as_encoded_bytes();
+    let mut key = KeyMaker::default();
+    key.part(root.as_os_str().as_encoded_bytes());
+    key.begin(files.mark().len() + items.clone().map(|item| path(item).len() + 1 + 5 * 8).sum::<usize>());
+    key.piece(files.mark());
+    for item in items {
+        let Entry { size, times, offset, archive, .. } = item.entry;
+        key.piece(path(item));
+        key.piece(&[0]);
+        [size, times[0], times[1], offset, u64::from(archive)].iter().for_each(|n| key.piece(&n.to_le_bytes()));
     }
-    Key::of([root.as_os_str().as_encoded_bytes(), &list])
+    key.finish()
 }
 
 /// Looks at all `items` of which nothing is known yet and keeps what it found under `stamp`.
@@ -94,17 +102,24 @@ pub(crate) fn scan(
 ) -> Result<Scan> {
     let full = depth.hash || depth.on_bad_image == OnBadImage::Skip;
     let key = Key::of([&b"scan 4"[..], stamp.bytes(), &[u8::from(full), u8::from(depth.hash)]]);
-    let kept: Option<Vec<Finding>> = cache.load("scan", &key).and_then(|b| serde_json::from_slice(&b).ok());
-    let kept = kept.filter(|findings| findings.len() == items.len());
-    let mut findings = kept.unwrap_or_else(|| vec![Finding::UNREAD; items.len()]);
-    let open: Vec<usize> = (0..items.len()).filter(|&i| findings[i].unread).collect();
-    let looks = workers
-        .map(16, open.len(), Looker::new, |looker, i| Ok(looker.look(files, items[open[i]], full, depth.hash)))?;
-    open.iter().zip(looks).for_each(|(&i, finding)| findings[i] = finding);
-    if !open.is_empty()
-        && let Ok(bytes) = serde_json::to_vec(&findings)
-    {
-        cache.store("scan", &key, &bytes);
+    let kept = cache.load("scan", &key).and_then(|bytes| Findings::from_bytes(&bytes, items.len(), depth.hash));
+    let used = kept.is_some();
+    let mut findings = kept.unwrap_or_default();
+    let open: Vec<u32> = if used { findings.unread() } else { (0..items.len() as u32).collect() };
+    // Some at a time: what they give is in memory twice until it is noted.
+    for open in open.chunks(AT_ONCE) {
+        let look = |looker: &mut Looker, i: usize| Ok(looker.look(files, items[open[i] as usize], full, depth.hash));
+        let looks = workers.map(16, open.len(), Looker::new, look)?;
+        for (&i, finding) in open.iter().zip(looks) {
+            if used {
+                findings.set(i as usize, finding);
+            } else {
+                findings.push(finding);
+            }
+        }
+    }
+    if !open.is_empty() {
+        cache.store("scan", &key, &findings.to_bytes());
     }
     let memory = Memory { cache: cache.clone(), key, used: open.len() < items.len() };
     Ok(Scan { findings, memory })

@@ -6,7 +6,7 @@ use crate::{
     layout::{Item, enumerate},
     options::Split,
     print::Print,
-    scan::Finding,
+    scan::Findings,
 };
 use alexnode_core::{Error, Result};
 use std::collections::HashSet;
@@ -42,7 +42,7 @@ pub(crate) struct Sides {
 pub(crate) fn by_content(
     name: &str,
     items: &[Item],
-    findings: &[Finding],
+    findings: &Findings,
     classes: &[String],
     fraction: f64,
 ) -> Result<Sides> {
@@ -52,7 +52,7 @@ pub(crate) fn by_content(
     pictures.dedup_by_key(|(hash, _)| *hash);
     let place = |hash: &Hash| pictures.binary_search_by(|(other, _)| other.cmp(hash)).ok();
     let mut usable: Vec<Vec<u32>> = vec![Vec::new(); classes.len()];
-    for (item, finding) in items.iter().zip(findings).filter(|(_, f)| f.bad.is_none()) {
+    for (item, finding) in items.iter().zip(findings.iter()).filter(|(_, f)| f.bad.is_none()) {
         let at = finding.hash.as_ref().and_then(place);
         usable[item.class as usize].extend(at.map(|at| at as u32));
     }
@@ -70,11 +70,11 @@ pub(crate) fn by_content(
         Ok(sides) => (sides, groups.iter().map(Vec::len).sum()),
         Err(_) => (divide(&pictures, &usable, &[], fraction).map_err(|class| too_few(name, &[&classes[class]]))?, 0),
     };
-    let side = |finding: &Finding| match &finding.hash {
+    let side = |hash: Option<Hash>| match &hash {
         Some(hash) => place(hash).map_or(if below(hash, fraction) { Split::Val } else { Split::Train }, |at| sides[at]),
         None => Split::Train,
     };
-    Ok(Sides { of: findings.iter().map(side).collect(), together })
+    Ok(Sides { of: (0..items.len()).map(|i| side(findings.hash(i))).collect(), together })
 }
 
 /// Places of pictures that look nearly the same, as far as that says anything.
@@ -156,7 +156,7 @@ fn below(hash: &Hash, fraction: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::Entry;
+    use crate::{files::Entry, scan::Finding};
     use sha2::{Digest, Sha256};
     use std::path::Path;
 
@@ -165,7 +165,7 @@ mod tests {
     fn split(contents: &[Picture<'_>], classes: u32, fraction: f64) -> Result<Sides> {
         let item = |class| Item { class, entry: Entry { path: Path::new("x").into(), size: 1, ..Entry::default() } };
         let finding = |text, print| Finding { hash: Some(hash(text)), print, bad: None, unread: false };
-        let (items, findings): (Vec<_>, Vec<_>) =
+        let (items, findings): (Vec<_>, Findings) =
             contents.iter().map(|&(class, text, print)| (item(class), finding(text, print))).unzip();
         let names: Vec<String> = (0..classes).map(|i| format!("class{i}")).collect();
         by_content("photos", &items, &findings, &names, fraction)
@@ -274,7 +274,8 @@ mod tests {
         assert!(error.message().starts_with("photos: too few different images") && error.message().ends_with("class1"));
         let item = |class| Item { class, entry: Entry { path: Path::new("x").into(), size: 1, ..Entry::default() } };
         let of = |text: &str| Finding { hash: Some(hash(text)), print: None, bad: None, unread: false };
-        let findings = [Finding { bad: Some("damaged".into()), ..of("a") }, of("b"), of("c"), of("d")];
+        let mut findings = Findings::default();
+        findings.extend([Finding { bad: Some("damaged".into()), ..of("a") }, of("b"), of("c"), of("d")]);
         let error =
             by_content("x", &[0, 0, 1, 1].map(item), &findings, &["cat".into(), "dog".into()], 0.1).unwrap_err();
         assert!(error.message().ends_with(": cat"), "{error}");

@@ -37,9 +37,13 @@ fn scans(cache: &Path) -> Vec<PathBuf> {
 fn falsify(cache: &Path, index: usize, bad: Option<&str>, unread: bool) {
     let [path] = &scans(cache)[..] else { panic!("more than one scan") };
     let bytes = fs::read(path).unwrap();
-    let mut findings: Vec<serde_json::Value> = serde_json::from_slice(&bytes[..bytes.len() - 32]).unwrap();
-    findings[index]["bad"] = bad.into();
-    findings[index]["unread"] = unread.into();
+    // These have no hashes, so there is only what is wrong, by index.
+    let mut findings: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&bytes[..bytes.len() - 32]).unwrap();
+    findings.remove(&index.to_string());
+    if bad.is_some() || unread {
+        findings.insert(index.to_string(), serde_json::json!([bad, unread]));
+    }
     let mut bytes = serde_json::to_vec(&findings).unwrap();
     bytes.extend(Sha256::digest(&bytes));
     fs::write(path, bytes).unwrap();

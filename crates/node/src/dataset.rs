@@ -76,6 +76,15 @@ impl NativeDataset {
         task::once(env, "images", work, |_, pixels| Ok(Uint8Array::new(pixels)))
     }
 
+    /// Reads `images` training images as a training does, minibatch by minibatch of shuffled epochs from `epoch` on, and does nothing with them:
+    /// how many seconds that takes.
+    #[napi(ts_return_type = "Promise<number>")]
+    pub fn read<'env>(&self, env: &'env Env, batch: u32, epoch: u32, images: u32) -> napi::Result<Object<'env>> {
+        let dataset = self.get().map_err(|e| to_js(*env, &e))?;
+        let work = move |cancel: &_| dataset.read(batch as usize, epoch, images as usize, cancel);
+        task::once(env, "read", work, |_, seconds| Ok(seconds))
+    }
+
     /// Lets the images go. Trainers that use them keep them. Calling it again does nothing.
     #[napi]
     pub fn close(&self, env: Env) -> napi::Result<()> {

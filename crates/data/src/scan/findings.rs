@@ -1,0 +1,150 @@
+//! What was found about every file of a data set, in little more than its hash and print for each.
+
+use super::Finding;
+use crate::print::Print;
+use std::collections::BTreeMap;
+
+type Hash = [u8; 32];
+/// Of a file: SHA-256 and print.
+type Seen = (Hash, Option<Print>);
+
+/// Bytes of what was seen of a file, when kept: its hash, whether it has a print, the print.
+const SEEN_BYTES: usize = size_of::<Hash>() + 1 + size_of::<Print>();
+
+/// Findings in the order of the files.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Findings {
+    count: usize,
+    /// That of all files, or nothing. Zeros stand for the hash of a file that could not be read.
+    seen: Vec<Seen>,
+    /// What is wrong with those that are not in order, and whether they could not be read.
+    bad: BTreeMap<u32, (Option<String>, bool)>,
+}
+
+impl Findings {
+    /// Adds that of the next file. All have hashes or none has; unread ones have none.
+    pub fn push(&mut self, finding: Finding) {
+        self.count += 1;
+        if finding.hash.is_some() || !self.seen.is_empty() {
+            // Those before it could not be read.
+            self.seen.resize(self.count, Seen::default());
+        }
+        self.set(self.count - 1, finding);
+    }
+
+    /// Replaces that of file `i`.
+    pub fn set(&mut self, i: usize, finding: Finding) {
+        if let Some(hash) = finding.hash {
+            self.seen.resize(self.count, Seen::default());
+            self.seen[i] = (hash, finding.print);
+        }
+        self.bad.remove(&(i as u32));
+        if finding.bad.is_some() || finding.unread {
+            self.bad.insert(i as u32, (finding.bad, finding.unread));
+        }
+    }
+
+    /// SHA-256 of file `i`, where it was asked for and the file could be read.
+    pub fn hash(&self, i: usize) -> Option<Hash> {
+        self.seen(i).map(|(hash, _)| hash)
+    }
+
+    fn seen(&self, i: usize) -> Option<Seen> {
+        let unread = matches!(self.bad.get(&(i as u32)), Some((_, true)));
+        self.seen.get(i).copied().filter(|_| !unread)
+    }
+
+    /// Why file `i` cannot be used.
+    pub fn reason(&self, i: usize) -> Option<&str> {
+        self.bad.get(&(i as u32))?.0.as_deref()
+    }
+
+    /// All files that cannot be used, and why.
+    pub fn bad(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.bad.iter().filter_map(|(&i, (reason, _))| Some((i as usize, reason.as_deref()?)))
+    }
+
+    /// The files that could not be read.
+    pub fn unread(&self) -> Vec<u32> {
+        self.bad.iter().filter(|(_, (_, unread))| *unread).map(|(&i, _)| i).collect()
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = Finding> + '_ {
+        (0..self.count).map(|i| {
+            let (bad, unread) = self.bad.get(&(i as u32)).cloned().unwrap_or_default();
+            let (hash, print) = self.seen(i).map_or((None, None), |(hash, print)| (Some(hash), print));
+            Finding { hash, print, bad, unread }
+        })
+    }
+
+    /// To be kept: hashes and prints, then the rest as JSON.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let bad = serde_json::to_vec(&self.bad).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(self.seen.len() * SEEN_BYTES + bad.len());
+        for (hash, print) in &self.seen {
+            bytes.extend_from_slice(hash);
+            bytes.push(u8::from(print.is_some()));
+            bytes.extend(print.unwrap_or_default().iter().flat_map(|word| word.to_le_bytes()));
+        }
+        bytes.extend(bad);
+        bytes
+    }
+
+    /// From what was kept of `count` files, with hashes or without; `None` where it is something else.
+    pub fn from_bytes(bytes: &[u8], count: usize, hashed: bool) -> Option<Self> {
+        let (seen, bad) = bytes.split_at_checked(if hashed { count * SEEN_BYTES } else { 0 })?;
+        let word = |bytes: &[u8]| Some(u64::from_le_bytes(*bytes.first_chunk()?));
+        let one = |bytes: &[u8; SEEN_BYTES]| {
+            let print = [word(&bytes[33..])?, word(&bytes[41..])?];
+            Some((*bytes.first_chunk()?, (bytes[32] == 1).then_some(print)))
+        };
+        let seen = seen.as_chunks().0.iter().map(one).collect::<Option<_>>()?;
+        Some(Self { count, seen, bad: serde_json::from_slice(bad).ok()? })
+    }
+}
+
+impl Extend<Finding> for Findings {
+    fn extend<T: IntoIterator<Item = Finding>>(&mut self, findings: T) {
+        findings.into_iter().for_each(|finding| self.push(finding));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_come_back_as_they_were() {
+        let good =
+            |n| Finding { hash: Some([n; 32]), print: (n != 1).then_some([u64::from(n), 7]), bad: None, unread: false };
+        let bad = Finding { bad: Some("cut off".into()), ..good(4) };
+        let gone = Finding { bad: Some("cannot be read".into()), ..Finding::UNREAD };
+        let all = [gone.clone(), good(1), bad, Finding::UNREAD, good(0), gone];
+        let mut findings = Findings::default();
+        findings.extend(all.clone());
+        assert_eq!(findings.iter().collect::<Vec<_>>(), all);
+        assert_eq!(findings.unread(), [0, 3, 5]);
+        assert_eq!(findings.bad().map(|(i, _)| i).collect::<Vec<_>>(), [0, 2, 5]);
+        assert_eq!((findings.reason(2), findings.reason(3)), (Some("cut off"), None));
+        let bytes = findings.to_bytes();
+        assert_eq!(Findings::from_bytes(&bytes, 6, true).as_ref(), Some(&findings));
+        assert_eq!(Findings::from_bytes(&bytes, 7, true), None);
+        assert_eq!(Findings::from_bytes(&bytes[..60], 6, true), None);
+        // What could be read later.
+        findings.set(0, good(9));
+        assert_eq!((findings.hash(0), findings.hash(3), findings.unread().len()), (Some([9; 32]), None, 2));
+    }
+
+    #[test]
+    fn without_hashes_a_file_that_is_in_order_takes_no_room() {
+        let plain = Finding { hash: None, print: None, bad: None, unread: false };
+        let mut findings = Findings::default();
+        findings.extend(std::iter::repeat_n(plain.clone(), 1000));
+        findings.push(Finding { bad: Some("empty".into()), ..plain.clone() });
+        let bytes = findings.to_bytes();
+        assert!(bytes.len() < 40, "{}", bytes.len());
+        assert_eq!(Findings::from_bytes(&bytes, 1001, false), Some(findings.clone()));
+        assert_eq!((findings.iter().count(), findings.iter().nth(999)), (1001, Some(plain)));
+    }
+}
