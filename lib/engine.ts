@@ -1,11 +1,13 @@
 /** The addon's trainer with types and our errors: one promise per call, nothing else. */
+import { z } from 'zod';
 import { NativeTrainer } from '#native';
 import type { Saved } from './checkpoint.js';
-import { check, evaluateSchema } from './config.js';
+import { check, cropsSchema, evaluateSchema } from './config.js';
 import { type Dataset, innerDataset } from './data.js';
 import { nativeAsync } from './errors.js';
 import type { Metrics } from './events.js';
 import type { NetworkSpec } from './layers.js';
+import { any, count, type Shape } from './options.js';
 import type { Profile, ProfileOptions, TimingOptions, Timings } from './timings.js';
 import type { Layout } from './torchvision.js';
 
@@ -57,6 +59,14 @@ export interface EvaluateOptions {
   /** At most this many images. */
   limit?: number;
 }
+
+/** Of `Trainer.evaluate()`. */
+export const testSchema = z.strictObject({
+  split: z.enum(['val', 'train']).optional(),
+  crops: cropsSchema.optional(),
+  limit: count,
+  signal: any,
+} satisfies Shape<EvaluateOptions & { signal: AbortSignal }>);
 
 /** What an evaluation found. */
 export interface Evaluation extends Metrics {

@@ -1,14 +1,15 @@
 /** Trained networks as files for other programs: `exportOnnx()`, `exportSafetensors()`. */
+
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { z } from 'zod';
 import { exportOnnx as onnxNative, exportSafetensors as safetensorsNative } from '#native';
-
 import type { Saved } from './checkpoint.js';
 import { check } from './config.js';
 import { VERSION } from './environment.js';
 import { nativeAsync, usage } from './errors.js';
 import type { NetworkSpec } from './layers.js';
-import { exportOnnxSchema, exportSchema } from './options.js';
+import { flag, type Shape } from './options.js';
 import { fileOf, openWeights, type Weights } from './weights.js';
 
 /** What to export, and where to. */
@@ -36,6 +37,12 @@ export interface OnnxFile {
   shape: string[];
   dtype: 'float32' | 'uint8';
 }
+
+const file = { model: z.string().min(1), file: z.string().min(1) };
+
+const exportSchema = z.strictObject(file satisfies Shape<ExportCall>);
+
+const exportOnnxSchema = z.strictObject({ ...file, embedPreprocessing: flag } satisfies Shape<ExportOnnxCall>);
 
 /**
  * Writes a network as an ONNX model: `images` in, `probabilities` and `logits` out. Mean and scale are inside; its metadata hold `classes` and

@@ -1,4 +1,5 @@
 /** A trained network that answers: what is on a picture, and what its layers make of it. */
+import { z } from 'zod';
 import { Batcher, type Question } from './batcher.js';
 import type { CheckpointMetadata } from './checkpoint.js';
 import { check, modelSchema, predictSchema } from './config.js';
@@ -9,7 +10,7 @@ import { Inference } from './inference.js';
 import type { NetworkSpec } from './layers.js';
 import { suggestion } from './nearest.js';
 import { chooseDevices, lastHidden } from './network.js';
-import { featureSchema } from './options.js';
+import { any, type Shape, text } from './options.js';
 import { ordered, type Started } from './ordered.js';
 import type { RunConfig } from './run.js';
 import { largest } from './statistics.js';
@@ -62,6 +63,8 @@ export interface FeatureOptions {
 const INNER = Symbol('inference');
 /** Images at a time, where nobody says. */
 const BATCH = 32;
+
+const featureSchema = z.strictObject({ layer: text, signal: any } satisfies Shape<FeatureOptions>);
 
 /** A trained network on its devices. Calls may overlap: images that wait at the same time are computed together. */
 export class Model implements AsyncDisposable {

@@ -1,14 +1,14 @@
 /** Packs: a data set prepared once and for all, in files that other tools can read, too. */
+
 import { mkdir, statfs } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import prettyBytes from 'pretty-bytes';
 import { z } from 'zod';
 import { NativePacker, NativeVerifier } from '#native';
-
 import { check, countSchema, dataSchema } from './config.js';
 import { AlexnodeError, native, nativeAsync } from './errors.js';
 import { takeLock } from './lock.js';
-import { verifySchema } from './options.js';
+import { any, count } from './options.js';
 import { resolveSource } from './prepare.js';
 
 const packSchema = dataSchema
@@ -173,6 +173,8 @@ export async function packDataset(options: PackOptions): Promise<Packing> {
     throw error;
   }
 }
+
+const verifySchema = z.strictObject({ threads: count, signal: any });
 
 /**
  * Compares every file of a pack with its SHA-256; yields what was found so far, the last time with everything. ERR_DATA where the folder

@@ -1,6 +1,7 @@
 /** From what the user asked for to what is trained: preset, data, devices, recipe; fresh, or on top of an earlier run. */
-import { resolve } from 'node:path';
 
+import { resolve } from 'node:path';
+import { z } from 'zod';
 import { changeRecipe, check, parseDuration, parseSettings, RECIPE_DEFAULTS, seedSchema } from './config.js';
 import { type Dataset, type DatasetOptions, openDataset } from './data.js';
 import type { Precision } from './engine.js';
@@ -10,6 +11,7 @@ import { type Adoption, adopt, freezeLayers, type InitReport, rehead, scaleRates
 import type { NetworkSpec } from './layers.js';
 import { type PresetName, preset } from './models/index.js';
 import { chooseDevices } from './network.js';
+import { any, count, devices, flag, type Shape, text, texts } from './options.js';
 import type { Recipe } from './recipe.js';
 import type { Manifest } from './run.js';
 import { openWeights, type Weights } from './weights.js';
@@ -58,6 +60,31 @@ export interface TrainOptions {
   /** Write event files for TensorBoard into the run folder; default `false`. */
   tensorboard?: boolean;
 }
+
+/** @internal The fields of {@link TrainOptions}, for calls that take more. */
+export const trainFields = {
+  preset: text,
+  network: any,
+  recipe: any,
+  set: z.array(z.string()).optional(),
+  data: text,
+  limit: any,
+  valFraction: any,
+  balance: any,
+  onBadImage: any,
+  quarantine: text,
+  cacheDir: text,
+  devices,
+  threads: count,
+  seed: any,
+  precision: text,
+  notices: flag,
+  saveEvery: any,
+  init: text,
+  freeze: texts,
+  lrScale: z.record(z.string(), z.number()).optional(),
+  tensorboard: flag,
+} satisfies Shape<TrainOptions>;
 
 /** What is trained, with the reasons for what the user left open. */
 export interface Prepared {

@@ -1,8 +1,9 @@
 /** The rehearsal before a long run: everything that could fail in hours is done once, in seconds, and the rest is forecast. */
+
 import { createHash } from 'node:crypto';
 import { mkdtemp, rm, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-
+import { z } from 'zod';
 import type { Dataset } from './data.js';
 import { AlexnodeError, reason } from './errors.js';
 import type { WarningEvent } from './events.js';
@@ -10,8 +11,8 @@ import { nearestFolder } from './files.js';
 import { dataWarnings } from './guard.js';
 import type { InitReport } from './init.js';
 import { type NetworkInfo, parametricLayers } from './network.js';
-import { checkRehearse } from './options.js';
-import { type Prepared, prepare, prepareResume, type TrainOptions } from './prepare.js';
+import { checkCall, type Shape, text } from './options.js';
+import { type Prepared, prepare, prepareResume, type TrainOptions, trainFields } from './prepare.js';
 import type { Recipe } from './recipe.js';
 import { Run, readManifest } from './run.js';
 import { MOST_CHECKPOINTS, makeTrainer, newManifest } from './train.js';
@@ -60,12 +61,14 @@ export interface RehearseCall extends TrainOptions {
 /** Images of the rehearsed validation, in batches: enough to time it. */
 const VAL_BATCHES = 4;
 
+const rehearseSchema = z.strictObject({ ...trainFields, out: text, resume: text } satisfies Shape<RehearseCall>);
+
 /**
  * Rehearses a training: three steps, a validation, a checkpoint, a resume that must give the same bits. What it writes is removed
  * again. Throws what the run would have thrown.
  */
 export async function rehearse(options: RehearseCall = {}): Promise<Rehearsal> {
-  checkRehearse(options);
+  checkCall(rehearseSchema, options, 'rehearse');
   const { out, resume, ...what } = options;
   const prepared = resume === undefined ? await prepare(what) : await prepareResume(await readManifest(resume), what);
   try {

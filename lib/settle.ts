@@ -1,4 +1,5 @@
 /** What a trainer is made of, checked and with every default filled in. */
+import { z } from 'zod';
 import { check, checkRecipe, seedSchema } from './config.js';
 import type { Dataset } from './data.js';
 import type { Precision } from './engine.js';
@@ -7,6 +8,7 @@ import type { InitReport } from './init.js';
 import type { NetworkSpec } from './layers.js';
 import { suggestion } from './nearest.js';
 import { applyRecipe, parametricLayers } from './network.js';
+import { any, count, devices, flag, positive, type Shape, text } from './options.js';
 import type { Recipe } from './recipe.js';
 import type { RunConfig } from './run.js';
 
@@ -33,6 +35,22 @@ export interface TrainerOptions {
   /** Event files for TensorBoard in the run folder; default `false`. */
   tensorboard?: boolean;
 }
+
+/** Of `Trainer.create()`. */
+export const trainerSchema = z.strictObject({
+  network: any,
+  recipe: any,
+  data: any,
+  devices,
+  threads: count,
+  seed: any,
+  precision: text,
+  saveEvery: positive,
+  notices: flag,
+  preset: text,
+  init: any,
+  tensorboard: flag,
+} satisfies Shape<TrainerOptions>);
 
 /** The configuration that `options` ask for. ERR_USAGE where network and data do not fit together. */
 export function settle(options: TrainerOptions): RunConfig {

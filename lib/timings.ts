@@ -1,9 +1,10 @@
 /** Times of a training step and of its parts, and what the device could do at most. */
+import { z } from 'zod';
 import { measureCeilings as measureNative } from '#native';
 import { check } from './config.js';
 import type { Precision } from './engine.js';
 import { nativeAsync } from './errors.js';
-import { ceilingsSchema } from './options.js';
+import { any, count, flag, type Shape, text } from './options.js';
 
 /** How carefully to measure. */
 export interface TimingOptions {
@@ -131,6 +132,27 @@ export interface CeilingsOptions extends TimingOptions {
   /** Whether stderr is told of what takes long; default `false`. */
   notices?: boolean;
 }
+
+const measured = { rounds: count, sampleSeconds: z.number().min(0).max(1).optional() };
+
+/** Of `Trainer.timings()`. */
+export const timingSchema = z.strictObject({ ...measured, signal: any } satisfies Shape<
+  TimingOptions & { signal: AbortSignal }
+>);
+
+/** Of `Trainer.profile()`. */
+export const profileSchema = z.strictObject({
+  mode: z.enum(['train', 'evaluate']),
+  steps: z.int().positive(),
+  signal: any,
+} satisfies Shape<ProfileOptions & { signal: AbortSignal }>);
+
+const ceilingsSchema = z.strictObject({
+  ...measured,
+  precision: text,
+  threads: count,
+  notices: flag,
+} satisfies Shape<CeilingsOptions>);
 
 /** Measures `device`, which must have some memory left. ERR_DEVICE where it cannot be used. */
 export async function measureCeilings(device: string, options: CeilingsOptions = {}): Promise<Ceilings> {

@@ -1,14 +1,15 @@
 /** `train()`: one call from options to a running, recorded, resumable training. */
+
 import { statfs } from 'node:fs/promises';
 import { basename } from 'node:path';
-
+import { z } from 'zod';
 import type { CheckpointMetadata } from './checkpoint.js';
 import type { Dataset } from './data.js';
 import { environment } from './environment.js';
 import { usage } from './errors.js';
 import type { TrainEvent, TrainResult, WarningEvent } from './events.js';
-import { checkTrain } from './options.js';
-import { type Prepared, prepare, prepareResume, type TrainOptions } from './prepare.js';
+import { any, checkCall, type Shape, text, whole } from './options.js';
+import { type Prepared, prepare, prepareResume, type TrainOptions, trainFields } from './prepare.js';
 import { type Manifest, Run } from './run.js';
 import { Trainer } from './trainer.js';
 
@@ -92,6 +93,14 @@ export class Training implements AsyncIterable<TrainEvent>, AsyncDisposable {
   }
 }
 
+const trainSchema = z.strictObject({
+  ...trainFields,
+  out: z.union([text, z.custom<(name: string) => string>((value) => typeof value === 'function')]),
+  resume: text,
+  steps: whole,
+  signal: any,
+} satisfies Shape<TrainCall>);
+
 /**
  * Prepares a training: reads the data, plans the network, takes the devices, makes or opens the run folder. Nothing is trained until
  * the result is iterated:
@@ -102,7 +111,7 @@ export class Training implements AsyncIterable<TrainEvent>, AsyncDisposable {
  * ```
  */
 export async function train(options: TrainCall = {}): Promise<Training> {
-  checkTrain(options);
+  checkCall(trainSchema, options, 'train');
   const { out, resume, steps, signal, ...what } = options;
   if (resume === undefined) return start(what, out, steps, signal);
   if (out !== undefined)

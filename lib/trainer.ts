@@ -1,4 +1,6 @@
 /** The training loop. It reads from top to bottom: epochs, segments of steps, validation, checkpoint. */
+
+import { z } from 'zod';
 import { type CheckpointMetadata, type Cursor, parseMetadata, type Saved } from './checkpoint.js';
 import { check } from './config.js';
 import { checkClasses, type Dataset, namesOf } from './data.js';
@@ -11,6 +13,7 @@ import {
   type Judgement,
   type SegmentReport,
   type Tensor,
+  testSchema,
 } from './engine.js';
 import { VERSION } from './environment.js';
 import { AlexnodeError, fromNative, usage } from './errors.js';
@@ -32,15 +35,16 @@ import { dataWarnings, diverged, Guard } from './guard.js';
 import { healthOf, LOOKED_AT } from './health.js';
 import type { Adoption } from './init.js';
 import { describeNetwork, type NetworkInfo, parametricLayers } from './network.js';
-import { profileSchema, runSchema, testSchema, timingSchema, trainerSchema } from './options.js';
+import { any, type Shape, whole } from './options.js';
 import { Pace } from './pace.js';
 import type { Rates, Recipe } from './recipe.js';
 import type { Run, RunConfig } from './run.js';
 import { createSchedule } from './schedule.js';
 import { nextSegment, ratesAt, type SegmentPlan } from './segment.js';
-import { settle, type TrainerOptions } from './settle.js';
+import { settle, type TrainerOptions, trainerSchema } from './settle.js';
 import { Standing } from './standing.js';
 import type { Profile, ProfileOptions, TimingOptions, Timings } from './timings.js';
+import { profileSchema, timingSchema } from './timings.js';
 
 /** How far and where to train. */
 export interface TrainerRunOptions {
@@ -55,6 +59,14 @@ export interface TrainerRunOptions {
   /** To be told after the start event. */
   warnings?: WarningEvent[];
 }
+
+const runSchema = z.strictObject({
+  run: any,
+  steps: whole,
+  signal: any,
+  resumed: any,
+  warnings: any,
+} satisfies Shape<TrainerRunOptions>);
 
 /** What one call of `train` keeps in mind. */
 class Session {

@@ -5,10 +5,11 @@
  * All that is compared takes turns in one run: ours, each peer in each setting, ours again, in another order each round, so that whatever else the machine does hits all of them.
  * Every layer is timed inside whole steps, by stamps, with the data and the caches that training leaves to it.
  */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-
+import { z } from 'zod';
 import { check } from '../config.js';
 import { doctor } from '../doctor.js';
 import type { Precision } from '../engine.js';
@@ -17,7 +18,7 @@ import { AlexnodeError } from '../errors.js';
 import { gpus } from '../gpu-check/gpus.js';
 import { RATE_OF_2012 } from '../gpu-check/index.js';
 import { chooseDevices } from '../network.js';
-import { benchSchema } from '../options.js';
+import { any, count, devices, flag, positive, type Shape, text, texts, whole } from '../options.js';
 import { type Ceilings, measureCeilings, type Spread } from '../timings.js';
 import { type Meanwhile, OwnRunner, PeerRunner, peerOf, round } from './contest.js';
 import { Peer, type PeerName, type PeerPlaces } from './peers.js';
@@ -61,6 +62,22 @@ export interface BenchOptions {
 
 /** What a bench tells: what begins, and at last everything. */
 export type BenchEvent = { type: 'progress'; message: string } | { type: 'report'; report: BenchReport };
+
+const benchSchema = z.strictObject({
+  preset: text,
+  batch: count,
+  devices,
+  precision: text,
+  threads: count,
+  layers: texts,
+  rounds: count,
+  turn: positive,
+  peers: texts,
+  places: z.record(z.string(), any).optional(),
+  seed: whole,
+  notices: flag,
+  signal: any,
+} satisfies Shape<BenchOptions>);
 
 /** Runs the bench. A peer that cannot take part is named in `missing`, with what installs it. */
 export async function* bench(options: BenchOptions = {}): AsyncGenerator<BenchEvent, void> {

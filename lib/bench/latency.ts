@@ -1,15 +1,16 @@
 /** How long one prediction takes: `model.predict()` of one picture at a time, as a server calls it. */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-
+import { z } from 'zod';
 import { check } from '../config.js';
 import type { Precision } from '../engine.js';
 import { type Environment, environment } from '../environment.js';
 import type { Pixels } from '../images.js';
 import { loadModel } from '../model.js';
 import { chooseDevices } from '../network.js';
-import { latencySchema } from '../options.js';
+import { any, count, devices, type Shape, text } from '../options.js';
 import type { Spread } from '../timings.js';
 import { drawn } from './pictures.js';
 import { spreadOf } from './report.js';
@@ -35,6 +36,15 @@ export interface LatencyReport {
   environment: Environment;
   rows: { what: string; ms: number; spread: Spread; samples: number }[];
 }
+
+const latencySchema = z.strictObject({
+  preset: text,
+  devices,
+  precision: text,
+  threads: count,
+  samples: count,
+  signal: any,
+} satisfies Shape<LatencyOptions>);
 
 /** Predicts pictures of the size of a photograph, one after the other. */
 export async function benchLatency(options: LatencyOptions = {}): Promise<LatencyReport> {

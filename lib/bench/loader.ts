@@ -1,7 +1,9 @@
 /** How fast images are read, on one core: decoding, resizing, augmentation, whole data sets, beside Pillow with torchvision and sharp. */
+
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { check } from '../config.js';
 import { openDataset } from '../data.js';
 import { type Environment, environment } from '../environment.js';
@@ -9,7 +11,7 @@ import { usage } from '../errors.js';
 import { decodeImages, listPictures, prepareImages } from '../images.js';
 import { avgPool2d, he, linear } from '../layers.js';
 import { preset } from '../models/index.js';
-import { loaderSchema } from '../options.js';
+import { any, count, type Shape, text } from '../options.js';
 import type { Spread } from '../timings.js';
 import { Trainer } from '../trainer.js';
 import type { PeerPlaces } from './peers.js';
@@ -76,6 +78,14 @@ const PEERS = [
     remedy: 'npm install --prefix tfjsenv sharp, then --modules tfjsenv',
   },
 ];
+
+const loaderSchema = z.strictObject({
+  data: text,
+  count,
+  rounds: count,
+  places: z.record(z.string(), any).optional(),
+  signal: any,
+} satisfies Shape<LoaderOptions>);
 
 /** Measures all stages, each program in its turn, on one core. ERR_DATA where `data` has no pictures. */
 export async function benchLoader(options: LoaderOptions = {}): Promise<LoaderReport> {

@@ -4,6 +4,7 @@
  *
  * The same runs on emulated devices and on the processor, with smaller amounts: then it says that the check works, and nothing about a GPU.
  */
+import { z } from 'zod';
 import { check } from '../config.js';
 import { openDataset } from '../data.js';
 import { doctor } from '../doctor.js';
@@ -11,7 +12,7 @@ import { PRECISIONS, type Precision } from '../engine.js';
 import { environment } from '../environment.js';
 import { AlexnodeError, fromNative, usage } from '../errors.js';
 import { chooseDevices } from '../network.js';
-import { gpuCheckSchema } from '../options.js';
+import { any, count, devices, flag, type Shape, text, texts, whole } from '../options.js';
 import type { TimingOptions } from '../timings.js';
 import { checkCurves } from './curves.js';
 import { gpus } from './gpus.js';
@@ -82,6 +83,18 @@ const QUICK: Amounts = {
 export const RATE_OF_2012 = { least: 222, most: 267 } as const;
 
 type Kind = GpuCheckReport['kind'];
+
+const gpuCheckSchema = z.strictObject({
+  devices,
+  precisions: texts,
+  parts: texts,
+  quick: flag,
+  kernels: text,
+  seed: whole,
+  threads: count,
+  notices: flag,
+  signal: any,
+} satisfies Shape<GpuCheckOptions>);
 
 /** Runs the check; a part that fails does not keep the next one from running. ERR_DEVICE where there is no device to check. */
 export async function* gpuCheck(options: GpuCheckOptions = {}): AsyncGenerator<GpuCheckEvent> {

@@ -1,4 +1,5 @@
 /** `serveLive()`: the report of a training while it trains, for the browser on the same machine, with pause, stop and snapshot. */
+
 import { randomBytes } from 'node:crypto';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -6,11 +7,12 @@ import { createAdaptorServer } from '@hono/node-server';
 import { Hono } from 'hono';
 import { secureHeaders } from 'hono/secure-headers';
 import { type SSEStreamingApi, streamSSE } from 'hono/streaming';
+import { z } from 'zod';
 import { check } from '../config.js';
 import { environment } from '../environment.js';
 import { AlexnodeError, reason } from '../errors.js';
 import type { TrainEvent } from '../events.js';
-import { liveSchema } from '../options.js';
+import type { Shape } from '../options.js';
 import { judgedView } from '../report/gather.js';
 import { History, readHistory } from '../report/history.js';
 import { filterPictures } from '../report/index.js';
@@ -40,6 +42,10 @@ export interface Live extends AsyncDisposable {
 
 /** Between two messages of a page's state. */
 const STATE_MS = 250;
+
+const liveSchema = z.strictObject({
+  port: z.int().min(0).max(65_535).optional(),
+} satisfies Shape<LiveOptions>);
 
 /**
  * Serves the page of a training on 127.0.0.1. What happens to browsers does not touch the training. Requests with another Host or Origin, or without the token,

@@ -1,8 +1,9 @@
 /** The presets by name. */
+import { z } from 'zod';
 import { check } from '../config.js';
 import { usage } from '../errors.js';
 import { suggestion } from '../nearest.js';
-import { presetSchema } from '../options.js';
+import type { Shape } from '../options.js';
 import { code2012, half, noNorm, noOverlap, owt, paper } from './alexnet.js';
 import { cifar11pct, cifar13pct, cifar18pct, cifar19pct, cifar80sec, cifarFig1Relu, cifarFig1Tanh } from './cifar.js';
 import { demo } from './demo.js';
@@ -40,6 +41,8 @@ export const PRESETS = {
 
 /** Name of a preset. */
 export type PresetName = keyof typeof PRESETS;
+
+const presetSchema = z.strictObject({ classes: z.int().positive() } satisfies Shape<PresetOptions>);
 
 /** The preset `name` for `classes` classes. ERR_USAGE names the nearest right name. */
 export function preset(name: string, options: PresetOptions): Preset {

@@ -1,9 +1,10 @@
 /** `report()`: everything that a run has to show, as one page that needs nothing but itself, with pictures and tables beside it. */
+
 import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-
-import { check } from '../config.js';
+import { z } from 'zod';
+import { check, modelSchema } from '../config.js';
 import { type Dataset, namesOf } from '../data.js';
 import { labelSuspects, suspects } from '../diagnose.js';
 import type { Judgement } from '../engine.js';
@@ -13,7 +14,7 @@ import { writeAtomic } from '../files.js';
 import { csv } from '../metrics.js';
 import type { Model, ModelOptions } from '../model.js';
 import { describeNetwork } from '../network.js';
-import { reportSchema } from '../options.js';
+import { any, type Shape, text, whole } from '../options.js';
 import { readManifest } from '../run.js';
 import { Together } from '../together.js';
 import { judgedView, neighbourhoods } from './gather.js';
@@ -50,6 +51,15 @@ export interface Report {
 /** Images that are looked at where nothing else is said. */
 const MOST_IMAGES = 10_000;
 const MOST_MISTAKES = 1000;
+
+const reportSchema = z.strictObject({
+  ...modelSchema.shape,
+  run: z.string().min(1),
+  data: text,
+  onBadImage: z.enum(['error', 'skip']).optional(),
+  limit: whole,
+  signal: any,
+} satisfies Shape<ReportCall>);
 
 /**
  * Writes `report.html` into a run folder, and beside it `confusion.png`, `mistakes.png`, `nearest.png`, `classes.csv`, `confusion.csv` and `mistakes.csv`. Where images or weights

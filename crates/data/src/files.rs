@@ -1,9 +1,6 @@
 //! Files in a folder or in a .tar: listed once, then read one by one. Nothing is unpacked, nothing is written.
 
-use crate::{
-    decode::{self, Format, Kind, Reason},
-    webdataset::is_label,
-};
+use crate::decode::{self, Format, Kind, Reason};
 use alexnode_core::{Error, Result};
 use std::{
     ffi::OsStr,
@@ -315,6 +312,11 @@ pub(crate) fn has_picture_name(path: &Path) -> bool {
         "jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "webp", "tif", "tiff", "heic", "heif", "avif", "jp2", "jxl",
     ];
     path.extension().and_then(OsStr::to_str).is_some_and(|e| NAMES.iter().any(|n| e.eq_ignore_ascii_case(n)))
+}
+
+/// Whether a file of a WebDataset is the label of a picture. (A .json may be one, and may be anything else.)
+pub(crate) fn is_label(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "cls")
 }
 
 /// Files that systems leave behind: `.DS_Store`, `.ipynb_checkpoints`, `__MACOSX`, `@eaDir`, `Thumbs.db`.

@@ -28,6 +28,7 @@ mod files;
 pub mod generated;
 mod ilsvrc;
 pub mod images;
+mod info;
 mod layout;
 mod list;
 mod listed;
@@ -47,7 +48,8 @@ pub mod statistics;
 pub mod survey;
 mod webdataset;
 
-pub use dataset::{Dataset, DatasetInfo, DatasetKind, PerClass, Skipped, SplitOrigin};
+pub use dataset::Dataset;
+pub use info::{DatasetInfo, DatasetKind, PerClass, Skipped, SplitOrigin};
 pub use loader::Loader;
 pub use options::{Balance, DatasetOptions, LoaderOptions, OnBadImage, Split};
 pub use spool::Spool;

@@ -3,9 +3,9 @@
 use crate::{
     cache::{Cache, Key, KeyMaker},
     cifar::{self, Cifar},
-    dataset::{DatasetKind, Skipped, SplitOrigin},
     files::Files,
     generated, ilsvrc,
+    info::{DatasetKind, Skipped, SplitOrigin},
     layout::{self, Item, Layout},
     listed,
     options::{DatasetOptions, OnBadImage, Split},

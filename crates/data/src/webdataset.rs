@@ -1,7 +1,7 @@
 //! Pictures and their classes side by side in .tar files: `000123.jpg` beside `000123.cls`, as the WebDataset library has them.
 
 use crate::{
-    files::{Entry, Files, has_picture_name},
+    files::{Entry, Files, has_picture_name, is_label},
     layout::{self, Classes, Item, Layout, natural},
     options::Split,
 };
@@ -36,11 +36,6 @@ pub(crate) fn shards(folder: &Path) -> Option<Vec<PathBuf>> {
     }
     shards.sort_by(|a, b| natural(&a.to_string_lossy(), &b.to_string_lossy()));
     (!shards.is_empty()).then_some(shards)
-}
-
-/// Whether a member is the label of a picture. (A .json may be one, and may be anything else.)
-pub(crate) fn is_label(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "cls")
 }
 
 /// What has the same key belongs together: the path up to the first dot of its last part.

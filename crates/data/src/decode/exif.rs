@@ -1,6 +1,6 @@
 //! How a picture has to be turned, from its EXIF data, wherever its format keeps that.
 
-use super::{Format, jpeg::Segments};
+use super::{Format, jpeg::segments::Segments};
 use image::metadata::Orientation;
 
 /// The orientation that the file asks for; none where it says nothing, or nothing that makes sense.

@@ -5,10 +5,9 @@
 
 mod careful;
 mod quick;
-mod segments;
+pub(super) mod segments;
 
 use super::{Colours, Format, Picture, Reason, exif, limits::check_size};
-pub use segments::Segments;
 use segments::{Frame, has_end, scans};
 
 /// Encoders use about ten scans. Each costs a few bytes of a file and as much time as there are pixels, so of more a small file could keep a

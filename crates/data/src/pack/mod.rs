@@ -24,7 +24,7 @@ pub use verify::{Checked, Damaged, Verifier};
 pub use write::{Packer, Packing, Progress};
 
 use crate::{
-    dataset::{DatasetKind, Skipped, SplitOrigin},
+    info::{DatasetKind, Skipped, SplitOrigin},
     options::{DatasetOptions, Split},
     statistics::Statistics,
 };

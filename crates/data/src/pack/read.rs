@@ -3,8 +3,8 @@
 use super::{Colours, MANIFEST, MEAN, Manifest, PackFormat, SUMS, failed, labels, names, npy, places, sha256};
 use crate::{
     cache::Key,
-    dataset::{DatasetKind, Skipped, SplitOrigin},
     files::read_up_to,
+    info::{DatasetKind, Skipped, SplitOrigin},
     options::Split,
     statistics::Statistics,
 };

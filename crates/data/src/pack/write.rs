@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     cache::Key,
-    dataset::{Dataset, DatasetKind, Skipped},
+    dataset::Dataset,
+    info::{DatasetKind, Skipped},
     options::{DatasetOptions, Split},
     parallel::Workers,
     source::{Source, Worker},
