@@ -132,11 +132,13 @@ test('pausing changes no bit, a snapshot is saved meanwhile, and stopping ends t
 
 /** The view, once it matches. */
 async function viewWith(url: string, text: RegExp): Promise<string> {
-  for (;;) {
-    const { body } = await ask(`${url}view`);
+  let body = '';
+  for (let tries = 0; tries < 1500; tries++) {
+    ({ body } = await ask(`${url}view`));
     if (text.test(body)) return body;
     await new Promise((later) => setTimeout(later, 20));
   }
+  throw new Error(`never matched ${text}: ${body}`);
 }
 
 const sections = (page: string) => [...page.matchAll(/<h2 id="(\w+)"/g)].map(([, id]) => id);
@@ -162,6 +164,26 @@ test('it has all that the report has, nearest training images of a checkpoint, t
   const { path } = await report({ run: out });
   t.deepEqual(sections(ended), sections(readFileSync(path, 'utf8')));
   t.true(sections(ended).includes('neighbours'));
+});
+
+test('a snapshot before the first validation is told to come too early, and later ones are looked at', async (t) => {
+  await using training = await train({ ...TINY_CALL, out: join(temporary(), 'run') });
+  await using live = await serveLive(training);
+  let asked = false;
+  let early = '';
+  let looked = '';
+  for await (const event of training) {
+    live.event(event);
+    if (event.type === 'step' && !asked) {
+      training.requestSave();
+      asked = true;
+    }
+    if (event.type !== 'checkpoint' || event.why === 'end' || looked !== '') continue;
+    if (event.why === 'request') early = await viewWith(live.url, /which need a validated epoch/);
+    else looked = await viewWith(live.url, new RegExp(`weights after step ${event.step}\\b`));
+  }
+  t.regex(early, /Missing here: .*nearest training images/);
+  t.notRegex(looked, /Missing here/);
 });
 
 test('without checkpoints it says what it lacks', async (t) => {

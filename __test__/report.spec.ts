@@ -282,9 +282,9 @@ test('the command writes it at the end of a training, and again when asked', asy
   const lines = linesOf(trained.stdout);
   t.deepEqual(
     lines.slice(-2).map(({ type }) => type),
-    ['report', 'end'],
+    ['end', 'report'],
   );
-  const path = String(lines.at(-2)?.path);
+  const path = String(lines.at(-1)?.path);
   t.true(existsSync(path));
   rmSync(path);
   const again = await cli(['report', 'run', '--limit', '50'], folder).ended;

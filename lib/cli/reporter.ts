@@ -17,18 +17,13 @@ export interface Reporter {
   report(report: Report): void;
   /** Gives the terminal back. */
   close(): void;
-  /** Nothing more comes. */
-  finish(): void;
 }
 
-/** Every event as a line of JSON on stdout; the `end` of the training is the last line, behind that of the report. */
+/** Every event as a line of JSON on stdout, at once; that of the report comes behind the `end` of the training. */
 export class JsonReporter implements Reporter {
-  #end: TrainEvent | undefined;
-
   begin(): void {}
   event(event: TrainEvent): void {
-    if (event.type === 'end') this.#end = event;
-    else printJson(event);
+    printJson(event);
   }
   page(url: string): void {
     printJson({ type: 'page', url });
@@ -37,9 +32,6 @@ export class JsonReporter implements Reporter {
     printJson({ type: 'report', ...report });
   }
   close(): void {}
-  finish(): void {
-    if (this.#end !== undefined) printJson(this.#end);
-  }
 }
 
 /** Between lines where there is no terminal. */
@@ -108,8 +100,6 @@ export class TextReporter implements Reporter {
     this.#bar?.stop();
     this.#bar = undefined;
   }
-
-  finish(): void {}
 
   /** Text above the bar, which comes back with the next step. */
   #print(text: string): void {

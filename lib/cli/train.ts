@@ -128,7 +128,6 @@ async function runTrain(flags: Flags): Promise<number> {
     // Once the devices are free again.
     await writeReport(ended, { devices, threads }, reporter, signals);
     await live?.close();
-    reporter.finish();
   }
   return ended.status === 'interrupted' ? EXIT.interrupted : EXIT.ok;
 }

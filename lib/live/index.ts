@@ -180,6 +180,7 @@ class LivePage {
     this.#view = view;
     this.#look = new Look(training, (neighbours, missing) => {
       if (neighbours !== undefined) view.neighbours = neighbours;
+      else if (view.neighbours !== undefined) missing = `newer ones of ${missing}`;
       view.missing = missing === undefined ? [] : [missing];
       this.#renew();
     });
@@ -188,6 +189,8 @@ class LivePage {
   event(event: TrainEvent): void {
     this.#view.history.add(event);
     if (event.type === 'checkpoint' && event.why !== 'end') this.#look.checkpoint(event);
+    // The images may go with the training.
+    if (event.type === 'end') void this.#look.close();
     const now = performance.now();
     if (event.type === 'step' && now - this.#stateAt < STATE_MS && !this.#stale) return;
     this.#stateAt = now;
@@ -247,7 +250,7 @@ class LivePage {
       this.#view.missing = [
         run === undefined
           ? 'the nearest training images, which need checkpoints (a run folder)'
-          : 'the nearest training images, which come with a checkpoint',
+          : `the nearest training images, ${this.#view.history.result === undefined ? 'which come with a checkpoint' : 'for which there was no time: the report has them'}`,
       ];
     }
   }

@@ -20,7 +20,7 @@ export class Look {
   readonly #found: (neighbours: View['neighbours'], missing: string | undefined) => void;
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
-  #next: CheckpointEvent | undefined;
+  #next: { event: CheckpointEvent; judgement: Judgement } | undefined;
   /** `performance.now()` from which on the next one may begin unasked. */
   #due = 0;
 
@@ -33,19 +33,22 @@ export class Look {
   /** A checkpoint is there: it is looked at where somebody asked for it, or where the last look is long enough ago. */
   checkpoint(event: CheckpointEvent): void {
     const asked = event.why === 'request';
+    const { judgement } = this.#training.trainer;
+    if (judgement === undefined) {
+      // No image is known by its class.
+      if (asked) this.#found(undefined, 'the nearest training images, which need a validated epoch');
+      return;
+    }
     if (!asked && (this.#running !== undefined || performance.now() < this.#due)) return;
-    this.#next = event;
+    this.#next = { event, judgement };
     this.#running ??= this.#run();
   }
 
   async #run(): Promise<void> {
-    for (let event = this.#next; event !== undefined; event = this.#next) {
+    for (let next = this.#next; next !== undefined; next = this.#next) {
       this.#next = undefined;
-      const { judgement } = this.#training.trainer;
-      // Before the first validation no image is known by its class.
-      if (judgement === undefined) break;
       const start = performance.now();
-      await this.#search(event, judgement).catch((error: unknown) => {
+      await this.#search(next.event, next.judgement).catch((error: unknown) => {
         const { message } = fromNative(error);
         if (!this.#stop.signal.aborted) this.#found(undefined, `the nearest training images (${message})`);
       });
