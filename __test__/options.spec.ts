@@ -51,14 +51,14 @@ for (const [name, call, options, culprit, hint] of [
   ['exportSafetensors', exportSafetensors, { model: file, file, path: file }, 'export.path', 'model, file'],
   ['loadModel', (o: never) => loadModel(file, o), { device: ['cpu'] }, 'model.device', '"devices"'],
   ['preset', (o: never) => preset('demo', o), { classes: 2, width: 3 }, 'preset demo.width', 'classes'],
-  ['openDataset', openDataset, { source: 'generated', imagesize: 16 }, 'data', ''],
-  ['packDataset', packDataset, { source: file, target: file, sise: 3 }, 'pack.sise', ''],
+  ['openDataset', openDataset, { source: 'generated', imagesize: 16 }, 'data.imagesize', '"imageSize"'],
+  ['packDataset', packDataset, { source: file, target: file, sise: 3 }, 'pack.sise', 'imageSize'],
   ['verifyPack', (o: never) => verifyPack(file, o), { thread: 1 }, 'verify.thread', '"threads"'],
-  ['scanFolder', scanFolder, { source: file, leave: [] }, 'scan.leave', ''],
+  ['scanFolder', scanFolder, { source: file, leave: [] }, 'scan.leave', '"leaveOut"'],
   ['bench', bench, { peer: ['torch'] }, 'bench.peer', '"peers"'],
   ['benchLoader', benchLoader, { round: 1 }, 'loader.round', '"rounds"'],
   ['benchLatency', benchLatency, { sample: 1 }, 'latency.sample', '"samples"'],
-  ['gpuCheck', gpuCheck, { fast: true }, 'gpuCheck.fast', ''],
+  ['gpuCheck', gpuCheck, { fast: true }, 'gpuCheck.fast', 'quick'],
   ['measureCeilings', (o: never) => measureCeilings('cpu', o), { round: 1 }, 'ceilings.round', '"rounds"'],
 ] as [string, Call, object, string, string][]) {
   test(`${name}: ${Object.keys(options).at(-1)} is refused`, async (t) => {

@@ -234,7 +234,9 @@ function unionTypes(schema: unknown): string[] {
 export function check<S extends z.ZodType>(schema: S, value: unknown, what: string): z.output<S> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const issue = result.error.issues[0];
+  const { issues } = result.error;
+  // A wrong name is why another is missing.
+  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];
   throw issue === undefined ? usage(`${what}: not valid`) : describe(issue, schema, value, what);
 }
 
