@@ -253,7 +253,7 @@ test('what makes no sense is refused', async (t) => {
   for (const slip of [{ models: [first] }, { model: first, crop: 10 }]) {
     await t.throwsAsync(evaluate(slip as unknown as { model: string }), {
       code: 'ERR_USAGE',
-      message: /evaluate\.(model|crop):/,
+      message: /evaluate\.(models|crop): no such field/,
     });
   }
   const stopped = AbortSignal.abort();

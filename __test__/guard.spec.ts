@@ -39,14 +39,20 @@ test('two epochs, where they are longer than 3,000 steps', (t) => {
   t.is(watch({ batches: 2_000, loss: () => CHANCE, total: 9_000 })[0]?.step, 4_004);
 });
 
+test('the end of a training that is shorter, of 500 steps at least', (t) => {
+  const epochs = RECIPE_DEFAULTS.epochs;
+  t.is(watch({ batches: 10, loss: () => CHANCE, total: 10 * epochs, size: 10 })[0]?.step, 10 * epochs);
+  t.deepEqual(watch({ batches: 5, loss: () => CHANCE, total: 5 * epochs, size: 5 }), []);
+});
+
 test('a loss that has left chance is not warned of, on either side', (t) => {
   t.deepEqual(watch({ batches: 10, loss: () => CHANCE * 0.98, total: 9_000 }), []);
   t.deepEqual(watch({ batches: 10, loss: () => CHANCE * 1.02, total: 9_000 }), []);
 });
 
 test('only the last steps count', (t) => {
-  t.deepEqual(watch({ batches: 10, loss: (step) => (step < 2_400 ? CHANCE : 1), total: 9_000 }), []);
-  t.is(watch({ batches: 10, loss: (step) => (step < 2_400 ? 1 : CHANCE), total: 9_000 }).length, 1);
+  t.deepEqual(watch({ batches: 100, loss: (step) => (step < 2_400 ? CHANCE : 1), total: 9_000 }), []);
+  t.is(watch({ batches: 100, loss: (step) => (step < 2_400 ? 1 : CHANCE), total: 9_000 }).length, 1);
 });
 
 test('a warning given in an earlier session is not given again', (t) => {

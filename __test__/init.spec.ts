@@ -49,6 +49,11 @@ test('layers are loaded, fresh or frozen; frozen ones stay as they were to the b
     events.flatMap((event) => (event.type === 'warning' ? event.code : [])).filter((code) => code.endsWith('DIFFER')),
     ['CLASSES_DIFFER'],
   );
+  const codes = events.flatMap((event) => (event.type === 'warning' ? event.code : []));
+  t.false(codes.includes('UPDATES_VANISH'), 'a frozen layer stands still because it was told to');
+  const looks = events.flatMap((event) => (event.type === 'epoch' ? [event.layers] : []));
+  t.is(looks.length, 4);
+  t.true(looks.every(([conv1, fc2]) => conv1?.frozen === true && conv1.update === 0 && fc2?.frozen === undefined));
   t.deepEqual([await trainer.tensor('conv1.weight'), await trainer.tensor('conv1.bias')], before);
   t.true((await trainer.tensor('momentum.conv1.weight')).data.every((value) => value === 0));
   t.notDeepEqual(await trainer.tensor('fc2.weight'), head);

@@ -127,11 +127,13 @@ test('many pictures come in their order, and one that cannot be used keeps none 
   const images: ImageInput[] = [good, damaged, join(folder, 'none.png'), folder, Buffer.from('no picture'), good];
   await using model = await loadModel(run, { batch: 2 });
   const found: string[] = [];
+  const hints: (string | undefined)[] = [];
   for await (const prediction of model.predictAll(images)) {
     t.true(prediction.image === images[found.length]);
     if (prediction.error !== undefined) {
       t.is(prediction.error.code, 'ERR_DATA');
       found.push(prediction.error.message);
+      hints.push(prediction.error.hint);
     } else {
       found.push(prediction.top[0]?.label ?? '');
     }
@@ -140,6 +142,8 @@ test('many pictures come in their order, and one that cannot be used keeps none 
   t.is(found[5], 'red');
   t.true(found[1]?.startsWith(`${damaged}: `));
   t.regex(found[2] ?? '', /none\.png: cannot be read/);
+  t.regex(hints[0] ?? '', /Repair/);
+  t.regex(hints[1] ?? '', /Check the path/);
   t.regex(found[3] ?? '', /is no file/);
   t.regex(found[4] ?? '', /^the image: .*not a picture/);
   t.is(model.counters.images, 2);

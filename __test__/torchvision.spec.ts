@@ -2,7 +2,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 
-import { AlexnodeError, loadModel, type Pixels } from '../lib/index.js';
+import { AlexnodeError, evaluate, loadModel, type Pixels, similar } from '../lib/index.js';
 import { images, writeWeights } from './fixtures/torchvision/weights.js';
 import { ROOT, temporary } from './helpers.js';
 
@@ -29,6 +29,11 @@ test("torchvision's alexnet: the logits are those of PyTorch", async (t) => {
     for (const [k, value] of logits.entries()) t.true(Math.abs(value - (expected[k] ?? Number.NaN)) < 1e-4, `${k}`);
   }
   t.is(index, 3);
+  for (const asked of [similar({ model: file, images: [] }), evaluate({ model: file })]) {
+    const error = await t.throwsAsync(asked, { instanceOf: AlexnodeError, message: /does not tell which images/ });
+    t.is(error?.code, 'ERR_USAGE');
+    t.regex(error?.hint ?? '', /--data/);
+  }
   rmSync(file);
 });
 

@@ -136,7 +136,9 @@ export class Batcher {
 function unusable(image: ImageInput, reason: string): AlexnodeError {
   const name = typeof image === 'string' ? image : 'the image';
   return new AlexnodeError('ERR_DATA', `${name}: ${reason}`, {
-    hint: 'Repair or convert it; the file was not changed.',
+    hint: reason.startsWith('cannot be read')
+      ? 'Check the path, and whether you may read it.'
+      : 'Repair or convert it; the file was not changed.',
   });
 }
 

@@ -54,7 +54,7 @@ function warning(
 export function diagnoseEpoch(patient: EpochCase): WarningEvent[] {
   const { event, rates, recipe } = patient;
   const { layers, units } = event;
-  const moving = layers.filter(({ name }) => rateOf(rates, name).weight > 0);
+  const moving = layers.filter(({ name, frozen }) => frozen !== true && rateOf(rates, name).weight > 0);
   const dead = deadUnits(units, recipe);
   return [
     dead,

@@ -73,6 +73,8 @@ export interface LayerHealth {
   update: number;
   /** Of the part of it that is not weight decay. */
   gradient: number;
+  /** The network keeps its weights: there is no update. */
+  frozen?: true;
 }
 
 /** What a ReLU layer makes of some images. A unit is a map of a convolution or an output of a linear layer. */

@@ -7,7 +7,7 @@ import type { Recipe } from './recipe.js';
 /** How near the loss must be to that of guessing, and over how many of the last steps it is averaged. */
 const NEARNESS = 0.01;
 const WINDOW = 500;
-/** Chance may rule for this long before it is worth a warning: the longer of two epochs and 3,000 steps. */
+/** Chance may rule for this long before it is worth a warning: the longer of two epochs and 3,000 steps, or a training that is shorter. */
 const EPOCHS = 2;
 const STEPS = 3_000;
 
@@ -22,7 +22,8 @@ export class Guard {
   /** `batches` per epoch; `done`: the warning was given in an earlier session of the run. */
   constructor(options: { classes: number; batches: number; recipe: Recipe; done?: boolean }) {
     this.#chance = Math.log(options.classes);
-    this.#patience = Math.max(EPOCHS * options.batches, STEPS);
+    const { batches, recipe } = options;
+    this.#patience = Math.min(Math.max(EPOCHS * batches, STEPS), recipe.epochs * batches);
     this.#recipe = options.recipe;
     this.#done = (options.done ?? false) || options.classes < 2;
   }

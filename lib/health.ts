@@ -20,6 +20,8 @@ export function healthOf(
     const found = parameters.find(({ name }) => name === `${layer.name}.weight`);
     if (found === undefined) return [];
     const { weight, update, product } = found;
+    if ('frozen' in layer && layer.frozen === true)
+      return [{ name: layer.name, weight, update: 0, gradient: 0, frozen: true }];
     const decay = 'weightDecay' in layer ? (layer.weightDecay ?? 0) : 0;
     const kept = momentum < 1 ? (1 - momentum ** steps) / (1 - momentum) : steps;
     const share = rateOf(rates, layer.name).weight * decay * kept;

@@ -164,7 +164,7 @@ function classWarnings(
       hint:
         head?.weights === 'loaded'
           ? `${head.layer} is loaded, since their number is the same: it is right only if they are in the same order.`
-          : `${head?.layer ?? 'The last layer'} begins fresh and needs higher rates than the rest: --lr-scale '${head?.layer}=10'.`,
+          : `${head?.layer ?? 'The last layer'} begins fresh and learns best at higher rates than the rest, as --lr-scale '${head?.layer}=10' gives it.`,
       evidence: { there, here: [...classes] },
     },
   ];

@@ -14,7 +14,7 @@ import { chooseDevices } from './network.js';
 import { any, count, devices, flag, type Shape, text, texts } from './options.js';
 import type { Recipe } from './recipe.js';
 import type { Manifest } from './run.js';
-import { openWeights, type Weights } from './weights.js';
+import { openWeights, UNKNOWN_SOURCE, type Weights } from './weights.js';
 
 /** What to train. Everything has a default: with none of it the `demo` preset is trained on the generated data. */
 export interface TrainOptions {
@@ -157,6 +157,13 @@ function defaultPreset(data: string | undefined, devices: string[]): PresetName 
 /** @internal The source of a data set as it is noted: the path of its own, wherever the process is started the next time. */
 export function resolveSource(data: string): string {
   return data === 'generated' ? data : resolve(data);
+}
+
+/** @internal The images to look at: those that a caller names, else those of the weights. ERR_USAGE where neither are known. */
+export function sourceFor(given: string | undefined, own: string): string {
+  if (given !== undefined) return resolveSource(given);
+  if (own !== UNKNOWN_SOURCE) return own;
+  throw usage('the file does not tell which images it was trained on', 'Name some with --data (`data`).');
 }
 
 function recipeOf(base: Recipe, options: TrainOptions): Recipe {

@@ -9,7 +9,7 @@ import { trainingFeatures } from './features.js';
 import type { ImageInput } from './images.js';
 import { loadModelAs, type Model, type ModelOptions } from './model.js';
 import { ordered } from './ordered.js';
-import { resolveSource } from './prepare.js';
+import { sourceFor } from './prepare.js';
 
 /** For which pictures, and among which images. */
 export interface SimilarCall extends ModelOptions {
@@ -55,7 +55,7 @@ export async function similar(options: SimilarCall): Promise<Similar[]> {
   await using data = await openDataset({
     ...own,
     classes: [...model.classes],
-    source: options.data === undefined ? own.source : resolveSource(options.data),
+    source: sourceFor(options.data, own.source),
     seed: check(seedSchema, own.seed, 'seed'),
     onBadImage: options.onBadImage ?? own.onBadImage,
     ...(threads === undefined ? {} : { threads }),

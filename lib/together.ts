@@ -6,7 +6,7 @@ import { checkClassNames, type Dataset, openDataset } from './data.js';
 import { AlexnodeError, usage } from './errors.js';
 import { type Images, passOver } from './images.js';
 import { inferenceOf, loadModelAs, type Model, type ModelOptions } from './model.js';
-import { resolveSource } from './prepare.js';
+import { sourceFor } from './prepare.js';
 
 /** On what to measure. */
 export interface MeasureOptions extends ModelOptions {
@@ -70,7 +70,7 @@ export class Together implements AsyncDisposable {
             ...own,
             imageSize,
             classes: [...first.classes],
-            source: options.data === undefined ? own.source : resolveSource(options.data),
+            source: sourceFor(options.data, own.source),
             seed: check(seedSchema, own.seed, 'seed'),
             onBadImage: options.onBadImage ?? own.onBadImage,
             ...(options.quarantine === undefined ? {} : { quarantine: resolve(options.quarantine) }),

@@ -12,6 +12,9 @@ import { readManifest } from './run.js';
 import { notBegun } from './standing.js';
 import { isTorchvision, type Layout, torchvisionClasses, torchvisionLayout } from './torchvision.js';
 
+/** @internal What stands for the source of weights that tell nothing of their images. */
+export const UNKNOWN_SOURCE = '(not known)';
+
 /** Weights with all that is known about them. */
 export interface Weights {
   path: string;
@@ -84,7 +87,6 @@ function foreignMetadata(
   classes: string[],
 ): CheckpointMetadata {
   const { imageSize } = network.input;
-  const source = '(the images it was trained on are not known; name some with --data)';
   return {
     format: 'alexnode-checkpoint',
     version: 1,
@@ -93,7 +95,7 @@ function foreignMetadata(
       preset: name,
       network,
       recipe,
-      data: { source, imageSize, seed: 1, valFraction: 0.1, balance: 'none', onBadImage: 'error' },
+      data: { source: UNKNOWN_SOURCE, imageSize, seed: 1, valFraction: 0.1, balance: 'none', onBadImage: 'error' },
       devices: ['cpu'],
       threads: null,
       seed: 1,

@@ -32,6 +32,9 @@ const count = (value: number) => Math.round(value).toLocaleString('en-US');
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 const short = (value: number) =>
   value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(1) : String(Number(value.toPrecision(3)));
+/** Of three digits, zeros too, so that those of a row line up. */
+const distance = (value: number) =>
+  value !== 0 && value < 1e-3 ? value.toExponential(1) : value < 1000 ? value.toPrecision(3) : value.toFixed(0);
 const moment = (iso: string) => `${iso.slice(0, 16).replace('T', ' ')} UTC`;
 
 /** Seconds as `1h 02m`, `3m 10s` or `8s`. */
@@ -244,7 +247,7 @@ function bars({ label, guesses }: ShownImage): Html {
 
 function card(image: ShownImage): Html {
   const right = image.guesses[0]?.label === image.label;
-  return html`<div class="card"><img alt="" src="${image.picture}"><div class="${right ? 'right' : 'wrong'}">${name(image.label)}</div>${bars(image)}<div class="path">${name(image.path)}</div></div>`;
+  return html`<div class="card"><img alt="" src="${image.picture}"><div class="${right ? 'right' : 'wrong'}" title="${image.label}">${name(image.label)}</div>${bars(image)}<div class="path" title="${image.path}">${name(image.path)}</div></div>`;
 }
 
 function predictions({ predictions: images }: JudgedView): Html {
@@ -257,7 +260,7 @@ function predictions({ predictions: images }: JudgedView): Html {
 function neighbours({ neighbours: found }: View): Html {
   if (found === undefined || found.rows.length === 0) return NONE;
   const figure = (image: ShownImage) =>
-    html`<figure><img alt="" src="${image.picture}"><figcaption>${name(image.label)}${image.distance === undefined ? NONE : html`<br><span class="dim">${short(image.distance)}</span>`}</figcaption></figure>`;
+    html`<figure><img alt="" src="${image.picture}"><figcaption><div title="${image.label}">${name(image.label)}</div>${image.distance === undefined ? NONE : html`<span class="dim">${distance(image.distance)}</span>`}</figcaption></figure>`;
   return html`<h2 id="neighbours">Nearest training images</h2>
 <p class="dim">Left a validation image, beside it those of ${found.among} whose outputs of ${name(found.layer)}, the last hidden layer, are nearest, with the Euclidean distance (the paper, figure 4 right); by ${name(found.what)}.</p>
 ${found.rows.map(({ query, near }) => html`<div class="near">${[query, ...near].map(figure)}</div>`)}`;
