@@ -1,6 +1,7 @@
 //! The input of every network: crop, flip, mean, colour noise (paper section 4.1; 2012 code: convdata_jpeg.py).
 
 use crate::layers::rows::share;
+use crate::tile::for_vectors;
 use alexnode_core::{
     Stage, StepState, Target,
     host::{Host, Shared},
@@ -8,7 +9,6 @@ use alexnode_core::{
     rng::{Purpose, Stream, below},
 };
 use bytemuck::{Pod, Zeroable};
-use multiversion::multiversion;
 
 /// `batch` images of `image x image x 3` bytes become `crop x crop x 3` floats.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -129,9 +129,11 @@ impl Kernel for Augment {
     }
 }
 
+for_vectors!(fill_row, fill_row_any, (out: &mut [f32], pixels: &[u8], mirrored: bool, mean: &[f32], noise: [f32; 3], factor: f32));
+
 /// One row: `(pixels - mean + noise) * factor`, `mirrored` or not.
-#[multiversion(targets("x86_64+avx2"))]
-fn fill_row(out: &mut [f32], pixels: &[u8], mirrored: bool, mean: &[f32], noise: [f32; 3], factor: f32) {
+#[inline(always)]
+fn fill_row_any(out: &mut [f32], pixels: &[u8], mirrored: bool, mean: &[f32], noise: [f32; 3], factor: f32) {
     if mirrored {
         let columns = pixels.rchunks_exact(3).zip(mean.chunks_exact(3));
         for (out, (pixel, mean)) in out.chunks_exact_mut(3).zip(columns) {

@@ -1,9 +1,14 @@
-//! The layers that multiply, with every kind of vectors that this processor has, against the reference. One test on its own: what is used is the same for the whole process.
+//! All layers with every kind of vectors that this processor has: those that multiply against the reference, the others, whose own tests do that with the widest, against
+//! themselves. One test on its own: what is used is the same for the whole process.
 
 use alexnode_core::Shape;
 use alexnode_cpu::CpuBackend;
 use alexnode_nn::{
-    layers::{Init, Layer, conv2d::Conv2d, linear::Linear, local2d::Local2d},
+    layers::{
+        Init, Layer, avg_pool2d::AvgPool2d, conv2d::Conv2d, dropout::Dropout, linear::Linear,
+        local_response_norm::LocalResponseNorm, local2d::Local2d, map_response_norm::MapResponseNorm,
+        max_pool2d::MaxPool2d, relu::Relu, tanh::Tanh,
+    },
     testing::{
         Rng,
         alone::{Alone, Passes},
@@ -11,7 +16,7 @@ use alexnode_nn::{
         conv::Convolution,
         largest, wide,
     },
-    tile::{Tile, Vectors},
+    tile::{MAX_BLOCK, MAX_COLUMNS, MAX_ROWS, Sweep, Tile, Vectors},
 };
 
 /// Batch, input, then output channels, kernel, stride, padding and groups: directly, then by minimal filtering, in fixed chunks and with shared weights.
@@ -71,19 +76,72 @@ fn subjects() -> Vec<Subject> {
     subjects
 }
 
+/// Layers that add no products, so that all vectors give the same bits; and those that may fuse multiplications and additions.
+fn others() -> [Vec<Box<dyn Layer>>; 2] {
+    let name = || String::from("layer");
+    let (kernel_size, stride, padding, ceil_mode) = (3, 2, 1, true);
+    let (size, k, alpha, alpha_divided_by_size) = (5, 2.0, 0.7, true);
+    let across = |beta| LocalResponseNorm { name: name(), size, k, alpha, beta, alpha_divided_by_size, groups: 1 };
+    let within = |beta| MapResponseNorm { name: name(), size, k, alpha, beta, alpha_divided_by_size };
+    let exact: Vec<Box<dyn Layer>> = vec![
+        Box::new(MaxPool2d { name: name(), kernel_size, stride, padding, ceil_mode }),
+        Box::new(AvgPool2d { name: name(), kernel_size, stride, padding, ceil_mode }),
+        Box::new(within(0.75)),
+        Box::new(within(0.5)),
+        Box::new(Relu { name: name() }),
+        Box::new(Tanh { name: name() }),
+        Box::new(Dropout { name: name(), p: 0.3, inverted: true }),
+    ];
+    [exact, vec![Box::new(across(0.75)), Box::new(across(0.5))]]
+}
+
 fn bits(passes: &Passes) -> Vec<Vec<u32>> {
     let tensors = [&passes.y, &passes.dx].into_iter().chain(&passes.gradients);
     tensors.map(|tensor| tensor.iter().map(|x| x.to_bits()).collect()).collect()
 }
 
+/// Passes of every one of `layers`.
+fn passes_of(layers: &[Box<dyn Layer>]) -> Vec<Passes> {
+    // No whole number of vectors, nor of blocks of channels.
+    let (batch, input) = (3, Shape::new(9, 8, 37));
+    let passes = layers.iter().map(|layer| {
+        let mut rng = Rng::new(22);
+        let alone = Alone::new(&**layer, batch, input);
+        let x = rng.normals(batch * input.len(), 1.0);
+        let dy = rng.normals(batch * alone.output.len(), 1.0);
+        alone.run(&x, &dy, &mut CpuBackend::new(1, Some(2)).unwrap())
+    });
+    passes.collect()
+}
+
+/// The shape of a block, and (1 - e) (1 + e) - 1, which is 0 where products are rounded.
+fn product() -> (usize, usize, f32) {
+    let tile = Tile::new(Tile::MANY, 64);
+    let e = f32::EPSILON;
+    let sweep = Sweep { segments: 1, len: 1, a_step: 1, a_segment: 0, b_step: tile.columns, b_segment: 0 };
+    let mut block = [-1.0; MAX_BLOCK];
+    tile.accumulate(&sweep, &[1.0 - e], &[0; MAX_ROWS], &[1.0 + e; MAX_COLUMNS], &mut block);
+    (tile.rows, tile.columns, block[0])
+}
+
 #[test]
 fn every_kind_of_vectors_agrees_with_the_reference() {
-    let mut tiles = Vec::new();
+    let mut first_others: Option<[Vec<Passes>; 2]> = None;
+    let mut products = Vec::new();
     for vectors in Vectors::ALL.into_iter().filter(|vectors| vectors.present()) {
         vectors.limit();
         assert_eq!(Vectors::used(), vectors);
-        let tile = Tile::new(Tile::MANY, 64);
-        tiles.push((tile.rows, tile.columns));
+        products.push(product());
+        let [exact, fused] = others().map(|layers| passes_of(&layers));
+        let [first_exact, first_fused] = first_others.get_or_insert_with(|| others().map(|layers| passes_of(&layers)));
+        for (i, (got, want)) in exact.iter().zip(first_exact).enumerate() {
+            assert!(bits(got) == bits(want), "{vectors:?}: other bits of layer {i}");
+        }
+        for (got, want) in fused.iter().zip(first_fused) {
+            for (got, want) in [(&got.y, &want.y), (&got.dx, &want.dx)] {
+                compare(&format!("{vectors:?}: response norm"), got, &wide(want), 0.0, 1e-6);
+            }
+        }
         for (layer, input, shape) in subjects() {
             let mut rng = Rng::new(21);
             let (x, dy) = (rng.normals(shape.inputs(), 1.0), rng.normals(shape.outputs(), 1.0));
@@ -110,7 +168,8 @@ fn every_kind_of_vectors_agrees_with_the_reference() {
             }
         }
     }
-    // Each kind is really another one.
-    tiles.dedup();
-    assert_eq!(tiles.len(), if Vectors::Avx512.present() { 2 } else { 1 }, "{tiles:?}");
+    // Each kind is really another one: by the shapes of blocks, and with AVX2 products are not rounded before they are added.
+    for (i, one) in products.iter().enumerate() {
+        assert!(!products[..i].contains(one), "{products:?}");
+    }
 }

@@ -6,12 +6,12 @@ use super::{
     yes,
 };
 use crate::lower::Lower;
+use crate::tile::for_vectors;
 use alexnode_core::{
     Result, Shape, Stage, Target, Window,
     host::Host,
     kernel::{Access, Args, Kernel},
 };
-use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 /// The mean of each window, per channel. A window is clipped to the image and divided by what is left of it (2012 code:
@@ -66,9 +66,11 @@ impl Kernel for AvgPool2dBackward {
     }
 }
 
+for_vectors!(forward, forward_any, (p: &PoolParams, x: &[f32], y: &mut [f32], row: usize));
+
 /// Row `row` of all images' rows of y.
-#[multiversion(targets("x86_64+avx2"))]
-fn forward(p: &PoolParams, x: &[f32], y: &mut [f32], row: usize) {
+#[inline(always)]
+fn forward_any(p: &PoolParams, x: &[f32], y: &mut [f32], row: usize) {
     let (image, p_row, c) = (row / p.p as usize, row % p.p as usize, p.c as usize);
     for q in 0..p.q as usize {
         let y = &mut y[q * p.y_ld as usize..][..c];
@@ -100,9 +102,11 @@ fn forward_block<const N: usize>(
     y[c..c + N].copy_from_slice(&sum.map(|sum| sum / area));
 }
 
+for_vectors!(backward, backward_any, (p: &PoolParams, dy: &[f32], dx: &mut [f32], row: usize));
+
 /// Row `row` of all images' rows of dx.
-#[multiversion(targets("x86_64+avx2"))]
-fn backward(p: &PoolParams, dy: &[f32], dx: &mut [f32], row: usize) {
+#[inline(always)]
+fn backward_any(p: &PoolParams, dy: &[f32], dx: &mut [f32], row: usize) {
     let (image, h, c) = (row / p.h as usize, row % p.h as usize, p.c as usize);
     for w in 0..p.w as usize {
         let dx = &mut dx[w * p.x_ld as usize..][..c];

@@ -2,6 +2,7 @@
 
 use super::{Layer, Needs, rows::share};
 use crate::lower::{Lower, Part, Tensor};
+use crate::tile::for_vectors;
 use alexnode_core::{
     Error, Result, Shape, Stage, StepState, Target,
     host::{Host, Shared},
@@ -9,7 +10,6 @@ use alexnode_core::{
     rng::{Purpose, Stream, uniform},
 };
 use bytemuck::{Pod, Zeroable};
-use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 /// In training each element is kept with probability 1 - p.
@@ -107,9 +107,11 @@ impl Kernel for DropoutScale {
     }
 }
 
+for_vectors!(mask, mask_any, (x: &mut [f32], first: usize, p: f32, scale: f32, stream: &Stream, counter: [u32; 2]));
+
 /// Masks `x`, the elements of a sample from `first` on; `counter`: the sample's id and the epoch.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn mask(x: &mut [f32], first: usize, p: f32, scale: f32, stream: &Stream, counter: [u32; 2]) {
+#[inline(always)]
+fn mask_any(x: &mut [f32], first: usize, p: f32, scale: f32, stream: &Stream, counter: [u32; 2]) {
     let (mut rest, mut element) = (x, first);
     while !rest.is_empty() {
         let words = stream.block((element / 4) as u32, counter[0], counter[1]);

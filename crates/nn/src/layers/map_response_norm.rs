@@ -6,13 +6,13 @@ use super::{
     yes,
 };
 use crate::lower::{Lower, Tensor};
+use crate::tile::for_vectors;
 use alexnode_core::{
     Engine, Result, Shape, Stage, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
 use bytemuck::{Pod, Zeroable};
-use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 /// y = x s^-beta, s = k + a * sum of x^2 over the `size` x `size` pixels of the same channel from floor(size / 2) above and left
@@ -199,12 +199,14 @@ fn sum_planes(p: &Params, before: usize, channels: usize, a: &mut [f32], b: &mut
     }
 }
 
+for_vectors!(unsafe forward, forward_any, (p: &Params, x: &Plane<'_>, y: &Shared<'_, f32>, start: usize, a: &mut [f32], b: &mut [f32]));
+
 /// The channels of `x` forward; pixel i of y begins at `start + i * y_ld`.
 ///
 /// # Safety
 /// No other task may touch these elements of y.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-unsafe fn forward(p: &Params, x: &Plane<'_>, y: &Shared<'_, f32>, start: usize, a: &mut [f32], b: &mut [f32]) {
+#[inline(always)]
+unsafe fn forward_any(p: &Params, x: &Plane<'_>, y: &Shared<'_, f32>, start: usize, a: &mut [f32], b: &mut [f32]) {
     sums_of_squares(p, x, a, b);
     let curve = p.curve();
     let paper = curve.is_paper();
@@ -218,12 +220,14 @@ unsafe fn forward(p: &Params, x: &Plane<'_>, y: &Shared<'_, f32>, start: usize, 
     }
 }
 
+for_vectors!(unsafe backward, backward_any, (p: &Params, x: &Plane<'_>, dy: &Plane<'_>, dx: &Shared<'_, f32>, start: usize, a: &mut [f32], b: &mut [f32]));
+
 /// The channels of `x` backward; pixel i of dx begins at `start + i * dx_ld`.
 ///
 /// # Safety
 /// No other task may touch these elements of dx.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-unsafe fn backward(
+#[inline(always)]
+unsafe fn backward_any(
     p: &Params,
     x: &Plane<'_>,
     dy: &Plane<'_>,

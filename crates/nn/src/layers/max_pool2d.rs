@@ -6,12 +6,12 @@ use super::{
     yes,
 };
 use crate::lower::Lower;
+use crate::tile::for_vectors;
 use alexnode_core::{
     Error, Result, Shape, Stage, Target, Window,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
-use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 /// The largest element of each window, per channel; windows are clipped to the image.
@@ -99,9 +99,11 @@ fn image_rows(p: &PoolParams, row: usize) -> [usize; MAX_SIZE] {
     std::array::from_fn(|i| (first + i) * p.w as usize * p.x_ld as usize)
 }
 
+for_vectors!(pub(super) forward, forward_any, (p: &PoolParams, x: &[f32], rows: &[usize; MAX_SIZE], y: &mut [f32], places: Option<&mut [u8]>, row: usize));
+
 /// Row `row` of all images' rows of y. The rows of the images that its windows see begin at `rows` in x.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn forward(
+#[inline(always)]
+fn forward_any(
     p: &PoolParams,
     x: &[f32],
     rows: &[usize; MAX_SIZE],
@@ -151,9 +153,11 @@ fn forward_block<const N: usize>(
     }
 }
 
+for_vectors!(pub(super) backward, backward_any, (p: &PoolParams, places: &[u8], dy: &[f32], dx: &mut [f32], row: usize));
+
 /// Row `row` of all images' rows of dx.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn backward(p: &PoolParams, places: &[u8], dy: &[f32], dx: &mut [f32], row: usize) {
+#[inline(always)]
+fn backward_any(p: &PoolParams, places: &[u8], dy: &[f32], dx: &mut [f32], row: usize) {
     let (image, h, c) = (row / p.h as usize, row % p.h as usize, p.c as usize);
     let (vertical, horizontal) = (p.vertical(), p.horizontal());
     let rows = vertical.windows(h);

@@ -5,12 +5,12 @@ use super::{
     pointwise::{Params, backward, forward, stages},
 };
 use crate::lower::Lower;
+use crate::tile::for_vectors;
 use alexnode_core::{
     Result, Shape, Stage, Target,
     host::Host,
     kernel::{Access, Args, Kernel},
 };
-use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 /// y = tanh(x), `tanh[1,1]` of the 2012 code. The gradient is dy (1 - y^2).
@@ -52,9 +52,11 @@ impl Kernel for TanhBackward {
     }
 }
 
+for_vectors!(apply, apply_any, (y: &mut [f32]));
+
 /// y = tanh(y).
-#[multiversion(targets("x86_64+avx2"))]
-fn apply(y: &mut [f32]) {
+#[inline(always)]
+fn apply_any(y: &mut [f32]) {
     for v in y {
         *v = tanh(*v);
     }

@@ -194,6 +194,40 @@ impl Tile {
     }
 }
 
+/// `for_vectors!(f, any, (a: A, b: B))` is a function `f` that does what `any(a, b)` does, compiled for each kind of [`Vectors`]; both are unsafe with `unsafe` before it.
+/// `any` is to be inlined always: only then the compiler uses their instructions.
+macro_rules! for_vectors {
+    (unsafe $($rest:tt)+) => { $crate::tile::for_vectors!([unsafe] $($rest)+); };
+    ([$($unsafe:tt)?] $visible:vis $name:ident, $any:ident, ($($argument:ident: $type:ty),+)) => {
+        $visible $($unsafe)? fn $name($($argument: $type),+) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+            $($unsafe)? fn avx512($($argument: $type),+) {
+                // SAFETY: the caller's promises, if any.
+                $($unsafe)? { $any($($argument),+) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            $($unsafe)? fn avx2($($argument: $type),+) {
+                // SAFETY: as above.
+                $($unsafe)? { $any($($argument),+) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            match $crate::tile::Vectors::used() {
+                // SAFETY: the processor has the instructions; the caller's promises, if any.
+                $crate::tile::Vectors::Avx512 => return unsafe { avx512($($argument),+) },
+                // SAFETY: as above.
+                $crate::tile::Vectors::Avx2 => return unsafe { avx2($($argument),+) },
+                $crate::tile::Vectors::Portable => {}
+            }
+            // SAFETY: as above.
+            $($unsafe)? { $any($($argument),+) }
+        }
+    };
+    ($($rest:tt)+) => { $crate::tile::for_vectors!([] $($rest)+); };
+}
+pub(crate) use for_vectors;
+
 /// Does `work` with the vectors of this processor.
 #[inline]
 pub fn with_vectors(work: impl Work) {
@@ -220,7 +254,7 @@ pub enum Vectors {
     Portable,
     /// AVX2 and FMA.
     Avx2,
-    /// AVX-512F.
+    /// AVX-512 with the instructions for bytes, double words and shorter vectors.
     Avx512,
 }
 
@@ -238,13 +272,18 @@ impl Vectors {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => std::is_x86_feature_detected!("avx512f"),
+            Self::Avx512 => {
+                std::is_x86_feature_detected!("avx512f")
+                    && std::is_x86_feature_detected!("avx512bw")
+                    && std::is_x86_feature_detected!("avx512dq")
+                    && std::is_x86_feature_detected!("avx512vl")
+            }
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 | Self::Avx512 => false,
         }
     }
 
-    /// Those that products, convolutions and linear layers use.
+    /// Those that all layers use.
     #[inline]
     pub fn used() -> Self {
         let limit = LIMIT.load(Ordering::Relaxed);

@@ -3,7 +3,8 @@
 //!
 //! Along one axis, with the points 0, a, -a, b, -b (for five also c and -c) and infinity: inputs d become the coefficients of d's polynomial modulo the points' product,
 //! filters and outputs are polynomials at the points. The coefficients of inputs and outputs are exact. For three, a = 3/4 and b = 3/2 lose less than half of what the usual 1 and 2 do: 1.4e-6 of
-//! a sum over 256 channels of 3 x 3 pixels, where adding up the products loses 0.8e-6. For five, 1/2, 1 and 2 are the best of all eighths: 2.4e-6, by products 0.5e-6.
+//! a sum over 256 channels of 3 x 3 pixels, where adding up the products loses 0.8e-6. For five, 1/2, 1 and 2 lose the least of
+//! 693 triples of eighths from 1/4 to 5/2 and of 16,404 random sets without symmetry, all simulated: 3.0e-6 over 48 channels, by products 0.55e-6.
 //!
 //! Some channels at a time, by the vectors of the processor.
 

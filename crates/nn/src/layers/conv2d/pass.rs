@@ -16,8 +16,8 @@ use alexnode_core::{
 
 /// Elements of a patch that a task works on at a time: 256 KiB, half of the second-level cache of a small core.
 const PATCH: usize = 64 * 1024;
-/// Packed weights between two visits of a block: 64 KiB. Fewer would stay in the first-level cache, but the visits cost more.
-const PANEL: usize = 16 * 1024;
+/// Packed weights between two visits of a block: 96 KiB. Fewer would stay in the first-level cache, but the visits cost more.
+const PANEL: usize = 24 * 1024;
 
 /// Windows over a source, and where their results go. All of one group.
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +160,8 @@ impl Pass {
         let (columns, depth) = (self.tile.columns, PANEL / self.tile.columns);
         let pixels = part.rows * self.count.1;
         // Either some whole rows of the window at a time, or a piece of one row.
-        let (high, long) = ((depth / row).clamp(1, self.window.0), row.div_ceil(row.div_ceil(depth)));
+        let equal = |all: usize, most: usize| all.div_ceil(all.div_ceil(most));
+        let (high, long) = (equal(self.window.0, (depth / row).max(1)), equal(row, depth));
         for top in (0..self.window.0).step_by(high) {
             for left in (0..row).step_by(long) {
                 let (segments, len) = (high.min(self.window.0 - top), long.min(row - left));
@@ -178,15 +179,19 @@ impl Pass {
                         _ => Some(&ZEROS[..]),
                     };
                     let relu = last && finish.relu;
+                    let (mut u, mut v) = (0, 0);
                     for i in (0..pixels).step_by(self.tile.rows) {
                         let valid = self.tile.rows.min(pixels - i);
                         let (mut offsets, mut rows) =
                             ([0; MAX_ROWS], std::array::from_fn::<&mut [f32], MAX_ROWS, _>(|_| &mut []));
-                        for (valid, (offset, sums)) in offsets.iter_mut().zip(&mut rows).take(valid).enumerate() {
-                            let (u, v) = ((i + valid) / self.count.1, (i + valid) % self.count.1);
+                        for (offset, sums) in offsets.iter_mut().zip(&mut rows).take(valid) {
                             *offset = (u * self.step + top) * pitch + v * self.step * self.source.c + left;
                             // SAFETY: these pixels of this group's channels belong to this task.
                             *sums = unsafe { target.range(self.place(part, u, v) + channel, width) };
+                            v += 1;
+                            if v == self.count.1 {
+                                (u, v) = (u + 1, 0);
+                            }
                         }
                         let rows = &mut rows[..valid];
                         if whole {
