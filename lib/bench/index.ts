@@ -119,6 +119,8 @@ export async function* bench(options: BenchOptions = {}): AsyncGenerator<BenchEv
       if (found !== null) peers[name] = found;
     }
     yield progress('ceilings again');
+    // Its memory and that of a large copy would be held at once, which no training does.
+    await subject.trainer.dispose();
     const ceilings = better(before, await measured());
     const report = await reportOf({ subject, options, ceilings, ours, peers, missing, meanwhile, rounds });
     report.layers = report.layers.filter(({ name }) => chosen(name));

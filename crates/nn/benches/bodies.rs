@@ -50,10 +50,16 @@ fn bodies(criterion: &mut Criterion) {
         let probe = RefCell::new(Probe::new(vec![spec], input, BATCH, Box::new(backend)).expect("a plan"));
         let launches = probe.borrow().launches();
         let mut group = criterion.benchmark_group(name);
-        group.throughput(Throughput::Elements(BATCH as u64)).sample_size(10).measurement_time(Duration::from_secs(2));
-        for (index, kernel) in launches {
-            group.bench_function(kernel, |bencher| {
-                bencher.iter(|| probe.borrow_mut().repeat(index, 1).expect("a run"));
+        group.throughput(Throughput::Elements(BATCH as u64)).sample_size(10);
+        group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+        for (at, (index, kernel)) in launches.iter().enumerate() {
+            // A kernel may run forward and backward.
+            let id = match launches[..at].iter().filter(|(_, earlier)| earlier == kernel).count() {
+                0 => (*kernel).to_owned(),
+                before => format!("{kernel}-{}", before + 1),
+            };
+            group.bench_function(id, |bencher| {
+                bencher.iter(|| probe.borrow_mut().repeat(*index, 1).expect("a run"));
             });
         }
     }

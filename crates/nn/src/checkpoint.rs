@@ -10,14 +10,16 @@ use crate::{
     tensors::{Source, TensorFile},
 };
 use alexnode_core::{Error, Result};
-use safetensors::{Dtype, View};
+use safetensors::{
+    Dtype, SafeTensorError,
+    tensor::{Metadata, TensorInfo},
+};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs::{self, File},
-    io::Write,
+    io::{Seek, Write},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -40,32 +42,21 @@ pub struct Saved {
     pub seconds: f64,
 }
 
-/// Shape and elements of a tensor.
-type Values = (Vec<usize>, Vec<f32>);
+/// What a file holds, by name: shapes.
+pub type Shapes = BTreeMap<String, Vec<usize>>;
 
-struct Borrowed<'a>(&'a Values);
-
-impl View for Borrowed<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-    fn shape(&self) -> &[usize] {
-        &self.0.0
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(bytemuck::cast_slice(&self.0.1))
-    }
-    fn data_len(&self) -> usize {
-        self.0.1.len() * 4
-    }
-}
-
-/// Writes `tensors` and `metadata` to `path`.
+/// Writes to `path` the f32 tensors of `shapes` and `metadata`. `values` gives the elements of the tensor it is asked for; no two tensors are held at a time.
 ///
 /// # Errors
-/// `ERR_CHECKPOINT` where the folder cannot be written or the disk is full; a file that was at `path` before is untouched then.
-pub fn write(path: &Path, tensors: &BTreeMap<String, Values>, metadata: &str) -> Result<Saved> {
-    write_as(FORMAT, path, tensors, metadata)
+/// `ERR_CHECKPOINT` where the folder cannot be written or the disk is full, `ERR_SHAPE` where a tensor has other elements than its shape, and those of `values`;
+/// a file that was at `path` before is untouched then.
+pub fn write(
+    path: &Path,
+    shapes: &Shapes,
+    values: &mut dyn FnMut(&str) -> Result<Vec<f32>>,
+    metadata: &str,
+) -> Result<Saved> {
+    write_as(FORMAT, path, shapes, values, metadata)
 }
 
 /// Writes what the network has learnt to `path`, without momentum: its parameters from `source`, the statistics of its images, and `metadata`.
@@ -73,31 +64,62 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Values>, metadata: &str) ->
 /// # Errors
 /// As [`write()`], and those of `source`.
 pub fn write_weights(path: &Path, network: &Network, source: &dyn Source, metadata: &str) -> Result<Saved> {
-    let mut tensors = BTreeMap::new();
     let parameters = network.parameters().iter().map(|p| (p.name.clone(), p.spec.border_shape.clone()));
     let inputs = network.input_tensors().map(|(name, shape)| (name.to_owned(), shape));
-    for (name, shape) in parameters.chain(inputs) {
-        let values = source.tensor(&name, &shape)?;
-        tensors.insert(name, (shape, values));
-    }
-    write_as(WEIGHTS, path, &tensors, metadata)
+    let shapes: Shapes = parameters.chain(inputs).collect();
+    write_as(WEIGHTS, path, &shapes, &mut |name| source.tensor(name, &shapes[name]), metadata)
 }
 
-fn write_as(format: &str, path: &Path, tensors: &BTreeMap<String, Values>, metadata: &str) -> Result<Saved> {
+fn write_as(
+    format: &str,
+    path: &Path,
+    shapes: &Shapes,
+    values: &mut dyn FnMut(&str) -> Result<Vec<f32>>,
+    metadata: &str,
+) -> Result<Saved> {
     let begin = Instant::now();
-    let mut hash = Sha256::new();
-    // One dtype: safetensors lays tensors out by name, as the map does; `read` checks the hash against the bytes themselves.
-    tensors.values().for_each(|(_, values)| hash.update(bytemuck::cast_slice::<f32, u8>(values)));
-    let sha256 = hex(&hash.finalize());
-    let header = HashMap::from([
-        ("format".to_owned(), format.to_owned()),
-        ("sha256".to_owned(), sha256.clone()),
-        ("alexnode".to_owned(), metadata.to_owned()),
-    ]);
-    let bytes = safetensors::serialize(tensors.iter().map(|(name, values)| (name, Borrowed(values))), Some(header))
-        .map_err(|e| Error::checkpoint(format!("{}: cannot be encoded", path.display())).caused_by(e))?;
-    replace(path, &bytes)?;
-    Ok(Saved { path: path.to_owned(), bytes: bytes.len() as u64, sha256, seconds: begin.elapsed().as_secs_f64() })
+    let head = |sha256: &str| {
+        head(format, shapes, sha256, metadata)
+            .map_err(|e| Error::checkpoint(format!("{}: cannot be encoded", path.display())).caused_by(e))
+    };
+    let (bytes, sha256) = replace_by(path, |file| {
+        let failed = |e| unwritable(path, e);
+        // The head tells the hash of what comes behind it: it is written again at the end, as long as before.
+        let before = head(&hex(&[0; 32]))?;
+        file.write_all(&before).map_err(failed)?;
+        let (mut hash, mut bytes) = (Sha256::new(), before.len() as u64);
+        for (name, shape) in shapes {
+            let values = values(name)?;
+            if values.len() != shape.iter().product::<usize>() {
+                return Err(Error::shape(format!("{name}: {} elements do not have the shape {shape:?}", values.len())));
+            }
+            let data: &[u8] = bytemuck::cast_slice(&values);
+            hash.update(data);
+            file.write_all(data).map_err(failed)?;
+            bytes += data.len() as u64;
+        }
+        let sha256 = hex(&hash.finalize());
+        let after = head(&sha256)?;
+        assert_eq!(before.len(), after.len(), "two heads of the same tensors");
+        file.rewind().and_then(|()| file.write_all(&after)).map_err(failed)?;
+        Ok((bytes, sha256))
+    })?;
+    Ok(Saved { path: path.to_owned(), bytes, sha256, seconds: begin.elapsed().as_secs_f64() })
+}
+
+/// What stands before the data of a file: the length of its header, and that.
+fn head(format: &str, shapes: &Shapes, sha256: &str, metadata: &str) -> std::result::Result<Vec<u8>, SafeTensorError> {
+    let mut end = 0;
+    let tensors = shapes.iter().map(|(name, shape)| {
+        let start = end;
+        end += shape.iter().product::<usize>() * 4;
+        (name.clone(), TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (start, end) })
+    });
+    let strings = [("format", format), ("sha256", sha256), ("alexnode", metadata)];
+    let strings = strings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let mut header = serde_json::to_vec(&Metadata::new(Some(strings), tensors.collect())?)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok([&(header.len() as u64).to_le_bytes(), header.as_slice()].concat())
 }
 
 /// Puts `bytes` at `path`, completely or not at all.
@@ -105,35 +127,41 @@ fn write_as(format: &str, path: &Path, tensors: &BTreeMap<String, Values>, metad
 /// # Errors
 /// `ERR_CHECKPOINT` where the folder cannot be written or the disk is full; a file that was at `path` before is untouched then.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    put(path, bytes).map_err(|e| {
-        let hint = match e.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                "the disk is full: free some space, then resume the run"
-            }
-            std::io::ErrorKind::NotFound => "the folder does not exist",
-            _ => "check that the folder can be written to",
-        };
-        Error::checkpoint(format!("{}: cannot be written ({e})", path.display())).hint(hint).caused_by(e)
-    })
+    replace_by(path, |file| file.write_all(bytes).map_err(|e| unwritable(path, e)))
 }
 
-fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Puts what `write` writes at `path`, completely or not at all.
+fn replace_by<T>(path: &Path, write: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
+    let failed = |e| unwritable(path, e);
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new().prefix(".checkpoint-").suffix(".tmp").tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    let builder = tempfile::Builder::new().prefix(".checkpoint-").suffix(".tmp").tempfile_in(folder);
+    let mut file = builder.map_err(failed)?;
+    let written = write(file.as_file_mut())?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?; // a temporary file is private otherwise
+        // A temporary file is private otherwise.
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
     }
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
     #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    Ok(())
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(written)
+}
+
+fn unwritable(path: &Path, e: std::io::Error) -> Error {
+    let hint = match e.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "the disk is full: free some space, then resume the run"
+        }
+        std::io::ErrorKind::NotFound => "the folder does not exist",
+        _ => "check that the folder can be written to",
+    };
+    Error::checkpoint(format!("{}: cannot be written ({e})", path.display())).hint(hint).caused_by(e)
 }
 
 /// A checkpoint whose data section has been checked.
@@ -149,7 +177,8 @@ pub struct Checkpoint {
 /// `ERR_CHECKPOINT` where the file is missing, is none of this program, or is damaged.
 pub fn read(path: &Path) -> Result<Checkpoint> {
     let file = TensorFile::read(path)?;
-    let string = |key: &str| file.strings().get(key).map(String::as_str);
+    let strings = file.strings();
+    let string = |key: &str| strings.get(key).map(String::as_str);
     let format = string("format");
     if !matches!(format, Some(FORMAT | WEIGHTS)) {
         return Err(Error::checkpoint(format!(
@@ -158,7 +187,9 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
             format.unwrap_or("not given")
         )));
     }
-    if string("sha256") != Some(hex(&Sha256::digest(file.data())).as_str()) {
+    let mut hash = Sha256::new();
+    file.for_data(|data| hash.update(data))?;
+    if string("sha256") != Some(hex(&hash.finalize()).as_str()) {
         let message = "is damaged, its data do not have the SHA-256 that its header gives";
         return Err(Error::checkpoint(format!("{}: {message}", path.display()))
             .hint("use an earlier checkpoint of the run, or copy the file again"));
@@ -175,6 +206,9 @@ impl Checkpoint {
 }
 
 impl Source for Checkpoint {
+    fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        self.file.check(name, shape).map(drop)
+    }
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.file.tensor(name, shape)
     }
@@ -189,6 +223,8 @@ mod tests {
     use super::*;
     use crate::tensors::read_head;
 
+    type Values = (Vec<usize>, Vec<f32>);
+
     fn tensors() -> BTreeMap<String, Values> {
         let values = |n: usize| (0..n).map(|i| i as f32 * 0.5 - 3.0).collect();
         BTreeMap::from([
@@ -196,6 +232,11 @@ mod tests {
             ("a.bias".into(), (vec![5], values(5))),
             ("momentum.conv1.weight".into(), (vec![24], values(24))),
         ])
+    }
+
+    fn write(path: &Path, tensors: &BTreeMap<String, Values>, metadata: &str) -> Result<Saved> {
+        let shapes = tensors.iter().map(|(name, (shape, _))| (name.clone(), shape.clone())).collect();
+        super::write(path, &shapes, &mut |name| Ok(tensors[name].1.clone()), metadata)
     }
 
     #[test]
@@ -239,6 +280,14 @@ mod tests {
     #[test]
     fn a_failed_write_leaves_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        let old = write(&path, &tensors(), "old").unwrap();
+        let mut other = tensors();
+        other.get_mut("momentum.conv1.weight").unwrap().1.pop();
+        assert_eq!(write(&path, &other, "new").unwrap_err().code().as_str(), "ERR_SHAPE");
+        let file = read(&path).unwrap();
+        assert_eq!((file.metadata(), old.bytes), ("old", fs::metadata(&path).unwrap().len()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left behind");
         let missing = folder.path().join("no-such-folder").join("x.safetensors");
         assert_eq!(write(&missing, &tensors(), "").unwrap_err().code().as_str(), "ERR_CHECKPOINT");
     }

@@ -68,20 +68,35 @@ pub fn permute(values: &[f32], dims: &[usize], order: &[usize]) -> Vec<f32> {
     out
 }
 
+/// [`permute`], in place: what is permuted at a time lies behind the leading axes that stay where they are.
+fn permute_in_place(values: &mut [f32], dims: &[usize], order: &[usize]) {
+    let stay = order.iter().enumerate().take_while(|(i, axis)| i == *axis).count();
+    let piece: usize = dims[stay..].iter().product();
+    if stay == dims.len() || piece == 0 {
+        return;
+    }
+    let order: Vec<usize> = order[stay..].iter().map(|axis| axis - stay).collect();
+    for values in values.chunks_mut(piece) {
+        values.copy_from_slice(&permute(values, &dims[stay..], &order));
+    }
+}
+
 /// From the order of the kernels to that of files.
-pub fn to_border(values: &[f32], parameter: &Parameter) -> Vec<f32> {
-    permute(values, &parameter.spec.dims, &parameter.spec.border_order)
+pub fn to_border(mut values: Vec<f32>, parameter: &Parameter) -> Vec<f32> {
+    permute_in_place(&mut values, &parameter.spec.dims, &parameter.spec.border_order);
+    values
 }
 
 /// From the order of files to that of the kernels.
-pub fn from_border(values: &[f32], parameter: &Parameter) -> Vec<f32> {
+pub fn from_border(mut values: Vec<f32>, parameter: &Parameter) -> Vec<f32> {
     let order = &parameter.spec.border_order;
     let dims: Vec<usize> = order.iter().map(|&axis| parameter.spec.dims[axis]).collect();
     let mut inverse = vec![0; order.len()];
     for (to, &from) in order.iter().enumerate() {
         inverse[from] = to;
     }
-    permute(values, &dims, &inverse)
+    permute_in_place(&mut values, &dims, &inverse);
+    values
 }
 
 #[cfg(test)]
@@ -110,10 +125,10 @@ mod tests {
     fn the_border_order_is_oihw_and_comes_back() {
         let p = conv(2, 3, 4, 5);
         let inside: Vec<f32> = (0..p.len()).map(|v| v as f32).collect();
-        let outside = to_border(&inside, &p);
+        let outside = to_border(inside.clone(), &p);
         let (o, r, s, i) = (1, 2, 3, 4);
         assert_eq!(outside[((o * 5 + i) * 3 + r) * 4 + s], inside[((o * 3 + r) * 4 + s) * 5 + i]);
-        assert_eq!(from_border(&outside, &p), inside);
+        assert_eq!(from_border(outside, &p), inside);
     }
 
     #[test]

@@ -275,6 +275,22 @@ impl Resident {
         }
         Ok(())
     }
+    /// Sets a parameter tensor (or its momentum) to 0 on all slots.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn clear(&mut self, kind: Kind, index: usize) -> Result<()> {
+        const PIECE: usize = 1 << 20;
+        static ZEROS: [u8; PIECE] = [0; PIECE];
+        for slot in self.slots() {
+            let Some(view) = self.find(slot, kind.of(index)) else { continue };
+            for offset in (0..view.bytes).step_by(PIECE) {
+                let bytes = PIECE.min(view.bytes - offset);
+                self.backend.upload(view.slice(offset, bytes), &ZEROS[..bytes])?;
+            }
+        }
+        Ok(())
+    }
     /// Reads a whole parameter tensor (or its momentum) from the slots that hold shares of it. The momentum of a frozen one is 0.
     ///
     /// # Errors

@@ -2,88 +2,131 @@
 
 use alexnode_core::{Error, Result};
 use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{
+    Dtype,
+    tensor::{Metadata, TensorInfo},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, File},
-    io::Read,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 /// Where the tensors of a network come from.
 pub trait Source {
-    /// The elements of the tensor with this name in files of ours (`conv1.weight`, `input.mean`), in the order of files. It must have the shape.
+    /// Whether there is a tensor with this name in files of ours and this shape; reads none.
     ///
     /// # Errors
     /// `ERR_CHECKPOINT` where it is missing or another one.
+    fn check(&self, name: &str, shape: &[usize]) -> Result<()>;
+    /// The elements of the tensor with this name in files of ours (`conv1.weight`, `input.mean`), in the order of files. It must have the shape.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), and where it cannot be read.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
 }
 
-/// A safetensors file whose header fits its data: sizes, dtypes and shapes agree, no two tensors overlap, nothing is left over.
+/// A safetensors file whose header fits its data: sizes, dtypes and shapes agree, no two tensors overlap, nothing is left over. It stays open; its data
+/// are read as they are asked for.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    bytes: Vec<u8>,
-    /// Of the header and the eight bytes that tell its length.
-    head: usize,
-    strings: HashMap<String, String>,
+    file: Mutex<File>,
+    header: Metadata,
+    /// Bytes of the header and of the eight that tell its length.
+    head: u64,
 }
 
+/// Bytes that are read at a time: whole elements of any dtype.
+const PIECE: usize = 1 << 20;
+
 impl TensorFile {
-    /// Reads the file at `path`.
+    /// Opens the file at `path`.
     ///
     /// # Errors
     /// `ERR_CHECKPOINT` where it is missing, or no complete and consistent safetensors file.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(|e| unreadable(path, e))?;
-        let (length, header) = SafeTensors::read_metadata(&bytes).map_err(|e| {
-            Error::checkpoint(format!("{}: is not a complete safetensors file ({e})", path.display()))
+        let incomplete = |what: String| {
+            Error::checkpoint(format!("{}: is not a complete safetensors file ({what})", path.display()))
                 .hint("the file is damaged or of another format; copy or download it again")
-                .caused_by(e)
-        })?;
-        let strings = header.metadata().clone().unwrap_or_default();
-        Ok(Self { path: path.to_owned(), bytes, head: 8 + length, strings })
+        };
+        let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
+        let bytes = file.metadata().map_err(|e| unreadable(path, e))?.len();
+        let json = header(&mut file).map_err(|e| unreadable(path, e))?;
+        let json = json.ok_or_else(|| incomplete("its header is longer than the file".into()))?;
+        let header: Metadata = serde_json::from_slice(&json).map_err(|e| incomplete(e.to_string()).caused_by(e))?;
+        let head = LENGTH + json.len() as u64;
+        let told = head + header.data_len() as u64;
+        if bytes != told {
+            return Err(incomplete(format!("it has {bytes} bytes, its header tells of {told}")));
+        }
+        Ok(Self { path: path.to_owned(), file: Mutex::new(file), header, head })
     }
     /// The strings of the header.
-    pub fn strings(&self) -> &HashMap<String, String> {
-        &self.strings
-    }
-    /// All tensors' bytes.
-    pub fn data(&self) -> &[u8] {
-        &self.bytes[self.head..]
+    pub fn strings(&self) -> HashMap<String, String> {
+        self.header.metadata().clone().unwrap_or_default()
     }
     /// Where it was read from.
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// The elements of tensor `name`, which must have the given shape, as f32; it may be of any dtype for real numbers of 16 to 64 bits.
+    /// Shows `look` all tensors' bytes, piece by piece.
+    ///
+    /// # Errors
+    /// `ERR_CHECKPOINT` where they cannot be read.
+    pub fn for_data(&self, look: impl FnMut(&[u8])) -> Result<()> {
+        self.for_range((0, self.header.data_len()), look)
+    }
+    fn for_range(&self, (start, end): (usize, usize), mut look: impl FnMut(&[u8])) -> Result<()> {
+        let mut read = || -> std::io::Result<()> {
+            // A reader that panicked has left the file open, and its position is set here.
+            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.seek(SeekFrom::Start(self.head + start as u64))?;
+            let mut piece = vec![0; PIECE.min(end - start)];
+            for at in (start..end).step_by(PIECE) {
+                let piece = &mut piece[..PIECE.min(end - at)];
+                file.read_exact(piece)?;
+                look(piece);
+            }
+            Ok(())
+        };
+        read().map_err(|e| unreadable(&self.path, e))
+    }
+    /// What the header tells of tensor `name`, which must have the given shape and a dtype for real numbers of 16 to 64 bits.
     ///
     /// # Errors
     /// `ERR_CHECKPOINT` where it is missing or another one.
-    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    pub fn check(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo> {
         let wrong = |what: String| {
             Error::checkpoint(format!("{}: {what}", self.path.display()))
                 .hint("the checkpoint belongs to another network: use the run's own preset and number of classes")
         };
-        let tensors =
-            SafeTensors::deserialize(&self.bytes).map_err(|e| wrong("cannot be decoded".into()).caused_by(e))?;
-        let tensor = tensors.tensor(name).map_err(|e| wrong(format!("has no tensor {name}")).caused_by(e))?;
-        if tensor.shape() != shape {
-            return Err(wrong(format!(
-                "{name} is {:?} {:?}, the network needs F32 {shape:?}",
-                tensor.dtype(),
-                tensor.shape()
-            )));
+        let info = self.header.info(name).ok_or_else(|| wrong(format!("has no tensor {name}")))?;
+        if info.shape != shape {
+            return Err(wrong(format!("{name} is {:?} {:?}, the network needs F32 {shape:?}", info.dtype, info.shape)));
         }
-        let data = tensor.data();
-        Ok(match tensor.dtype() {
-            Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
-            Dtype::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::BF16 => data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-            other => return Err(wrong(format!("{name} is {other:?}, weights are F32, F64, F16 or BF16"))),
-        })
+        match info.dtype {
+            Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16 => Ok(info),
+            other => Err(wrong(format!("{name} is {other:?}, weights are F32, F64, F16 or BF16"))),
+        }
+    }
+    /// The elements of tensor `name`, which must have the given shape, as f32; it may be of any dtype for real numbers of 16 to 64 bits.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), and where it cannot be read.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let info = self.check(name, shape)?;
+        let mut values = Vec::with_capacity(shape.iter().product());
+        self.for_range(info.data_offsets, |data| match info.dtype {
+            Dtype::F64 => values.extend(data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32)),
+            Dtype::F16 => values.extend(data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
+            Dtype::BF16 => values.extend(data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
+            _ => values.extend(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
+        })?;
+        Ok(values)
     }
 }
 
@@ -98,6 +141,25 @@ pub struct Head {
 
 /// Longer headers are refused, as safetensors itself does.
 const MAX_HEAD: u64 = 100_000_000;
+/// Bytes that tell the length of a header.
+const LENGTH: u64 = 8;
+
+/// The header of a safetensors file, from its beginning; `None` where the file is shorter than it says.
+fn header(file: &mut File) -> std::io::Result<Option<Vec<u8>>> {
+    let bytes = file.metadata()?.len();
+    let mut length = [0; LENGTH as usize];
+    if bytes < LENGTH {
+        return Ok(None);
+    }
+    file.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEAD || length > bytes - LENGTH {
+        return Ok(None);
+    }
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header)?;
+    Ok(Some(header))
+}
 
 /// Reads the header of the safetensors file at `path`, and nothing else.
 ///
@@ -116,18 +178,7 @@ pub fn read_head(path: &Path) -> Result<Head> {
         tensors: BTreeMap<String, Tensor>,
     }
     let head = || -> std::io::Result<Option<Json>> {
-        let mut file = File::open(path)?;
-        let mut length = [0; 8];
-        if file.read(&mut length)? < length.len() {
-            return Ok(None);
-        }
-        let length = u64::from_le_bytes(length);
-        if length > MAX_HEAD || length > file.metadata()?.len() {
-            return Ok(None);
-        }
-        let mut head = Vec::new();
-        file.take(length).read_to_end(&mut head)?;
-        Ok(serde_json::from_slice(&head).ok())
+        Ok(header(&mut File::open(path)?)?.and_then(|json| serde_json::from_slice(&json).ok()))
     };
     let Json { strings, tensors } = head().map_err(|e| unreadable(path, e))?.ok_or_else(|| {
         Error::checkpoint(format!("{}: is not a safetensors file", path.display()))
@@ -172,7 +223,26 @@ impl Foreign {
     }
 }
 
+impl Foreign {
+    /// The name there of a tensor of ours, and its factors per input channel.
+    fn find(&self, name: &str, shape: &[usize]) -> Result<(&str, Option<&[f32]>)> {
+        let missing = || Error::checkpoint(format!("{}: has nothing for {name}", self.file.path().display()));
+        let theirs = self.layout.names.get(name).ok_or_else(missing)?;
+        let factors = self.layout.factors.get(name).map(Vec::as_slice);
+        match factors {
+            Some(factors) if shape.get(1) != Some(&factors.len()) => Err(missing()),
+            _ => Ok((theirs, factors)),
+        }
+    }
+}
+
 impl Source for Foreign {
+    fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        if matches!(name, "input.mean" | "input.colour") {
+            return Ok(());
+        }
+        self.file.check(self.find(name, shape)?.0, shape).map(drop)
+    }
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         match name {
             "input.mean" => return Ok(self.layout.mean.repeat(shape.iter().product::<usize>() / 3)),
@@ -180,17 +250,12 @@ impl Source for Foreign {
             "input.colour" => return Ok(vec![0.0; shape.iter().product()]),
             _ => (),
         }
-        let missing = || Error::checkpoint(format!("{}: has nothing for {name}", self.file.path().display()));
-        let mut values = self.file.tensor(self.layout.names.get(name).ok_or_else(missing)?, shape)?;
-        if let Some(factors) = self.layout.factors.get(name) {
-            let (&[_, channels, ..], pixels) = (shape, shape.iter().skip(2).product::<usize>()) else {
-                return Err(missing());
-            };
-            if factors.len() != channels {
-                return Err(missing());
-            }
+        let (theirs, factors) = self.find(name, shape)?;
+        let mut values = self.file.tensor(theirs, shape)?;
+        if let Some(factors) = factors {
+            let pixels: usize = shape.iter().skip(2).product();
             for (plane, values) in values.chunks_mut(pixels).enumerate() {
-                values.iter_mut().for_each(|v| *v *= factors[plane % channels]);
+                values.iter_mut().for_each(|v| *v *= factors[plane % factors.len()]);
             }
         }
         Ok(values)
@@ -200,6 +265,7 @@ impl Source for Foreign {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn file(header: &str, data: &[u8]) -> Vec<u8> {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();

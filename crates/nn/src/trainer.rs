@@ -124,7 +124,7 @@ impl Trainer {
         for (index, parameter) in self.network.parameters().iter().enumerate() {
             let values = parameter::initial(parameter, index, self.seed);
             self.resident.put(&self.network, self.placement, index, Kind::Weight, &values)?;
-            self.resident.put(&self.network, self.placement, index, Kind::Momentum, &vec![0.0; values.len()])?;
+            self.resident.clear(Kind::Momentum, index)?;
         }
         let input = self.network.image().expect("a network with images");
         let (size, crop) = (input.image_size, input.crop_size);
@@ -384,7 +384,8 @@ impl Trainer {
     /// Reads weights, momentum and statistics back from `path`, on whatever placement they were written. Returns the metadata.
     ///
     /// # Errors
-    /// `ERR_CHECKPOINT` where the file is missing, broken, or belongs to another network; nothing has changed then.
+    /// `ERR_CHECKPOINT` where the file is missing, broken, or belongs to another network; nothing has changed then. The same where it can no longer be read
+    /// while it is loaded: the trainer is of no use then.
     pub fn load(&mut self, path: &Path) -> Result<String> {
         let file = checkpoint::read(path)?;
         self.weights().load(&file, &[Kind::Weight, Kind::Momentum])?;

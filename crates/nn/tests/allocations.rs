@@ -1,4 +1,5 @@
-//! A training step allocates nothing, whatever its layers. One test, since the count is the process's.
+//! A training step allocates nothing, whatever its layers, and beside the plan's memory a checkpoint takes that of one tensor. What is counted is the process's:
+//! the tests take turns.
 
 mod common;
 
@@ -14,21 +15,31 @@ use std::{
     alloc::{GlobalAlloc, Layout, System},
     fs,
     path::Path,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 struct Counting;
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Bytes held, and the most so far.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+static TURN: Mutex<()> = Mutex::new(());
 
 // SAFETY: passes everything on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.fetch_add(1, Ordering::Relaxed);
+        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        MOST.fetch_max(held, Ordering::Relaxed);
         // SAFETY: the caller's promises are the same.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's promises are the same.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -110,6 +121,7 @@ fn per_step(trainer: &mut Trainer, source: &mut Same, segment: &Segment, more: u
 
 #[test]
 fn steps_allocate_what_the_counters_say() {
+    let _turn = TURN.lock().unwrap();
     for slots in [1, 2] {
         let mut trainer = trainer(network(), slots, 2 * slots, 6);
         let mut source = Same(Noise::new(6).next().unwrap());
@@ -125,4 +137,45 @@ fn steps_allocate_what_the_counters_say() {
         let found = per_step(&mut trainer, &mut source, &segment, 2);
         assert_eq!(found as u64, wanted, "{name}");
     }
+}
+
+/// The most bytes that `work` holds at a time beyond those held before.
+fn most<T>(work: impl FnOnce() -> T) -> (usize, T) {
+    let before = HELD.load(Ordering::Relaxed);
+    MOST.store(before, Ordering::Relaxed);
+    let result = work();
+    (MOST.load(Ordering::Relaxed).saturating_sub(before), result)
+}
+
+#[test]
+fn tensors_are_made_written_and_read_one_at_a_time() {
+    const WIDTH: usize = 1536;
+    /// Statistics, headers, and what is read from a file at a time.
+    const REST: usize = 2 << 20;
+    let _turn = TURN.lock().unwrap();
+    let mut wide = serde_json::to_value(network()).unwrap();
+    for layer in wide["layers"].as_array_mut().unwrap() {
+        if ["fc6", "fc7"].map(Value::from).contains(&layer["name"]) {
+            layer["outFeatures"] = WIDTH.into();
+        }
+    }
+    let wide: NetworkSpec = serde_json::from_value(wide).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    let mut sums = Vec::new();
+    for slots in [1, 2] {
+        // A slot's half of a tensor is cut out of it.
+        let largest = WIDTH * WIDTH * 4;
+        let most_at_once = largest + (slots - 1) * largest / 2 + REST;
+        let (made, mut trainer) = most(|| trainer(wide.clone(), slots, slots, 1));
+        let (written, saved) = most(|| trainer.save(&path, "").unwrap());
+        let (read, loaded) = most(|| trainer.load(&path));
+        loaded.unwrap();
+        for held in [made, written, read] {
+            assert!((largest..most_at_once).contains(&held), "{slots} slots: {made}, {written} and {read} bytes");
+        }
+        assert!(saved.bytes as usize > 2 * largest);
+        sums.push(saved.sha256);
+    }
+    assert_eq!(sums[0], sums[1], "the same file from one slot and from two");
 }

@@ -85,16 +85,16 @@ impl Kernel for LinearDataGradient {
                 }
                 let sweep = Sweep { segments: 1, len, a_step: 1, a_segment: 0, b_step: columns, b_segment: 0 };
                 // Meanwhile the next weights come from memory: packing alone would wait for each of their lines.
-                let mut lines = (0..len).flat_map(|step| {
-                    let row = (start + DEPTH + step) * inputs + first;
-                    (row..row + width).step_by(LINE)
-                });
-                let share = (len * width.div_ceil(LINE)).div_ceil(tiles * panels);
+                let next = start + DEPTH;
+                let mut ahead = next..next + len;
+                let share = len.div_ceil(tiles * panels);
                 for (panel, sums) in
                     packed.chunks_exact(len * columns).zip(sums.chunks_exact_mut(tiles * tile.elements()))
                 {
                     for (i, block) in sums.chunks_exact_mut(tile.elements()).enumerate() {
-                        lines.by_ref().take(share).for_each(|at| prefetch(weights, at));
+                        for row in ahead.by_ref().take(share) {
+                            (0..width).step_by(LINE).for_each(|at| prefetch(weights, row * inputs + first + at));
+                        }
                         // Rows beyond the last sample compute that again.
                         let row = |row: usize| (i * rows + row).min(p.batch() - 1) * ld + start;
                         tile.accumulate(&sweep, dy, &std::array::from_fn(row), panel, block);
