@@ -120,6 +120,10 @@ test('the command line tells what the classes count', async (t) => {
   const { code, stdout } = await cli(['train', ...flags, '--epochs', '1'], temporary()).ended;
   t.is(code, 0);
   t.regex(stdout, /balance +an image counts from 0\.56 \(common\) to 5\.00 \(rare\) .* without these weights/);
+  // So few that there is none of one class.
+  const few = await cli(['train', ...flags, '--epochs', '1', '--limit', '4'], temporary()).ended;
+  t.is(few.code, 0);
+  t.regex(few.stdout, /balance +an image counts from 1\.00 \(common\) to 1\.00 \(common\)/);
   const wrong = await cli(['train', '--data', data, '--balance', 'los'], temporary()).ended;
   t.is(wrong.code, 2);
   t.regex(wrong.stderr, /loss/);

@@ -164,7 +164,7 @@ test('scan tells everything about a folder, and leaves it as it is', async (t) =
     /outside +1 files/,
     /leaks +2 groups: .*--leave-out leaks/,
     /near +2 groups: .*1 groups are in several classes/,
-    /uneven .*7\.0 times/,
+    /uneven .*7\.0 times.* -> train --balance sample, or loss/,
     /next +alexnode train --data .* --quarantine list/,
   ]) {
     t.regex(ended.stdout, text);

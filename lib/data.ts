@@ -18,9 +18,11 @@ import { AlexnodeError, native, nativeAsync, usage } from './errors.js';
  *   or images of the program's own: an (async) iterable of `ImageWithLabel`.
  * - `imageSize`: short side in pixels at which images are kept (`network.input.imageSize`).
  * - `seed` (1): of the generated set and of the choice that `limit` makes.
- * - `valFraction` (0.1): share of the images for validation where the source has no split of its own. The SHA-256 of each file decides, so that adding
- *   files moves none that were there, and images that look nearly the same (a burst of photos, copies in another size) follow one of them: only a new one
- *   of these may move the others. Every file is decoded once for it; what was found is kept in `cacheDir`.
+ * - `valFraction` (0.1): share of the images for validation where the source has no split of its own. The SHA-256 of each file decides, and images that
+ *   look nearly the same (a burst of photos, copies in another size) follow one of them, unless there are more than 1,000, or more than half of a class (and
+ *   more than 10), or the class could not be on both sides else. Files that are added leave those that were there where they are, but for three: what looks
+ *   nearly the same as a new one; the one that a class without any on a side had to give; a series that was most of its class until it grew.
+ *   Every file is decoded once for it; what was found is kept in `cacheDir`.
  * - `onBadImage` (`error`): an undecodable file is an error, or is skipped and listed in `info.skipped`.
  * - `quarantine`: a list of files to leave out, as `writeQuarantine` writes it; `info.quarantined` counts those that were there.
  * - `balance` (`none`): with `sample` an epoch has equally many images of each class; those of small classes come several times, with other

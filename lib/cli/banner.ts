@@ -38,8 +38,10 @@ function dataText(info: DatasetInfo): string {
 /** What the classes count, where the loss is weighed by them. */
 function balanceText({ classes, classWeights }: DatasetInfo): string {
   if (classWeights === null) return '';
-  const least = Math.min(...classWeights);
-  const most = Math.max(...classWeights);
+  // 0: a class of which `limit` has left no image.
+  const there = classWeights.filter((weight) => weight > 0);
+  const least = Math.min(...there);
+  const most = Math.max(...there);
   const at = (weight: number) => `${weight.toFixed(2)} (${classes[classWeights.indexOf(weight)]})`;
   return line(
     'balance',

@@ -146,7 +146,7 @@ function findingsOf({ report, summary }: ScanFindings, source: string, list: str
       unit: 'classes',
       examples: [],
       consequence: `the largest has ${report.imbalance.toFixed(1)} times the images of the smallest, and will be favoured`,
-      remedy: 'train --balance sample',
+      remedy: 'train --balance sample, or loss',
     },
   ];
 }

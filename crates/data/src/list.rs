@@ -193,7 +193,7 @@ pub(crate) fn list_files(
     if !layout.given {
         let whole = std::mem::take(&mut items[0]);
         let Sides { of: sides, together } =
-            split::by_content(&options.source, &whole, &findings, &layout.classes, options.val_fraction)?;
+            split::by_content(&options.source, &whole, &findings, &layout.classes, options.val_fraction, workers)?;
         kept_together = together;
         places = Default::default();
         for (i, (item, side)) in whole.into_iter().zip(sides).enumerate() {

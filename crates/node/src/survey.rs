@@ -54,11 +54,11 @@ impl NativeSurvey {
     /// What was found: `{ report, summary, quarantine }`.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn findings<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let work = |survey: &mut Survey, _: &_| json(&survey.findings()?);
+        let work = |survey: &mut Survey, cancel: &_| json(&survey.findings(cancel)?);
         self.survey.submit(env, work, |_, findings| Ok(findings))
     }
 
-    /// Asks the step under way to end early.
+    /// Asks what is under way to end early.
     #[napi]
     pub fn cancel(&self) {
         self.survey.cancel();

@@ -6,10 +6,11 @@ use super::{
     report::{ClassCount, Findings, LeaveOut, Limits, Marked, Report, Summary},
 };
 use crate::{
-    alike::{Sets, join_equal, join_near},
+    alike::{DisjointSets, join_equal, join_near},
     decode::Colours,
     files::Entry,
     options::Split,
+    parallel::Workers,
 };
 use alexnode_core::{Error, Result};
 use image::metadata::Orientation;
@@ -31,12 +32,12 @@ pub fn text(path: &Path) -> String {
 }
 
 /// # Errors
-/// `ERR_DATA` where the folder can no longer be listed.
-pub fn collect(known: &Known<'_>, limits: Limits, leave_out: &[LeaveOut]) -> Result<Findings> {
+/// `ERR_DATA` where the folder can no longer be listed; `ERR_ABORTED` after a cancel.
+pub fn collect(known: &Known<'_>, limits: Limits, leave_out: &[LeaveOut], workers: Workers<'_>) -> Result<Findings> {
     let unlisted = |e: io::Error| Error::data(format!("{}: cannot be listed: {e}", known.root.display())).caused_by(e);
     let places = Places::of(known.entries);
     let each: Vec<Option<Place>> = known.entries.iter().map(|entry| places.of_file(&entry.path)).collect();
-    let groups = Groups::of(known, &each);
+    let groups = Groups::of(known, &each, workers)?;
     let mut report = singles(known, limits);
     report.classes = counts(known, &places, &each);
     report.hidden_folders = hidden_folders(known.root).map_err(unlisted)?.iter().map(|path| text(path)).collect();
@@ -118,29 +119,29 @@ struct Groups {
 }
 
 impl Groups {
-    fn of(known: &Known<'_>, each: &[Option<Place>]) -> Self {
+    fn of(known: &Known<'_>, each: &[Option<Place>], workers: Workers<'_>) -> Result<Self> {
         let usable = || (0u32..).zip(known.facts).filter_map(|(at, facts)| Some((at, facts.as_ref()?)));
-        let sets = || Sets::new(known.entries.len());
+        let sets = || DisjointSets::new(known.entries.len());
         let join_same =
-            |sets: &mut Sets| join_equal(sets, usable().map(|(at, facts)| (facts.content, at)).collect::<Vec<_>>());
-        let mut same = sets();
-        join_same(&mut same);
+            |sets: &DisjointSets| join_equal(sets, usable().map(|(at, facts)| (facts.content, at)).collect::<Vec<_>>());
+        let same = sets();
+        join_same(&same);
         let same = same.groups();
         let copies: HashSet<u32> = same.iter().flat_map(|group| &group[1..]).copied().collect();
         let firsts = usable().filter(|(at, _)| !copies.contains(at));
-        let prints: Vec<_> = firsts.filter_map(|(at, facts)| Some((facts.print?, at))).collect();
-        let mut near = sets();
-        join_near(&mut near, &prints);
+        let prints = firsts.filter_map(|(at, facts)| Some((facts.print?, at))).collect();
+        let near = sets();
+        join_near(&near, prints, workers)?;
         let near = near.groups();
-        let mut all = sets();
-        join_same(&mut all);
+        let all = sets();
+        join_same(&all);
         for group in &near {
             group.windows(2).for_each(|pair| all.join(pair[0], pair[1]));
         }
         let on = |at: &u32, side: Split| each[*at as usize].is_some_and(|(_, split)| split == side);
         let mut leaks = all.groups();
         leaks.retain(|group| Split::ALL.iter().all(|side| group.iter().any(|at| on(at, *side))));
-        Self { same, near, leaks }
+        Ok(Self { same, near, leaks })
     }
 }
 

@@ -192,13 +192,14 @@ impl Survey {
     /// What was found.
     ///
     /// # Errors
-    /// `ERR_USAGE` where files are still to be looked at; `ERR_DATA` where the folder can no longer be listed.
-    pub fn findings(&self) -> Result<Findings> {
+    /// `ERR_USAGE` where files are still to be looked at; `ERR_DATA` where the folder can no longer be listed;
+    /// `ERR_ABORTED` after a cancel.
+    pub fn findings(&self, cancel: &AtomicBool) -> Result<Findings> {
         if !self.open.is_empty() {
             return Err(Error::usage(format!("{} files have not been looked at yet", self.open.len())));
         }
         let known = Known { root: &self.options.source, entries: &self.entries, facts: &self.facts, bad: &self.bad };
         let limits = Limits { tiny: self.options.tiny, huge: self.options.huge };
-        collect(&known, limits, &self.options.leave_out)
+        collect(&known, limits, &self.options.leave_out, Workers { threads: self.threads, cancel })
     }
 }
