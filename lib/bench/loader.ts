@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { check } from '../config.js';
 import { openDataset } from '../data.js';
 import { type Environment, environment } from '../environment.js';
-import { usage } from '../errors.js';
+import { AlexnodeError } from '../errors.js';
 import { decodeImages, listPictures, prepareImages } from '../images.js';
 import { avgPool2d, he, linear } from '../layers.js';
 import { preset } from '../models/index.js';
@@ -79,9 +79,12 @@ const PEERS = [
   },
 ];
 
+/** Pictures without which there are no two splits of two classes. */
+const LEAST = 4;
+
 const loaderSchema = z.strictObject({
   data: text,
-  count,
+  count: z.int().min(LEAST).optional(),
   rounds: count,
   places: z.record(z.string(), any).optional(),
   signal: any,
@@ -97,7 +100,8 @@ export async function benchLoader(options: LoaderOptions = {}): Promise<LoaderRe
     const files =
       data === undefined ? await draw(folder, Math.min(count, 20)) : (await listPictures(data)).slice(0, count);
     const images = await Promise.all(files.map((file) => readFile(file)));
-    if (files.length < 4) throw usage(`${data}: expected at least 4 pictures, got ${files.length}`);
+    if (files.length < LEAST)
+      throw new AlexnodeError('ERR_DATA', `${data}: expected at least ${LEAST} pictures, got ${files.length}`);
     await using augment = await augmenter(images.length);
     await using reading = await openReading(files, join(folder, 'sources'), SIZE);
     const programs: { program: string; measure: Measure; stages: readonly LoaderStage[] }[] = [

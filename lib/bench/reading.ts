@@ -28,7 +28,8 @@ export async function openReading(files: readonly string[], folder: string, size
   const cacheDir = join(folder, 'cache');
   const pack = async (source: string, format: 'npy' | 'tar') => {
     const target = join(folder, format);
-    await using packing = await packDataset({ source, target, format, imageSize: size, cacheDir });
+    const one = format === 'tar' ? { shardImages: files.length } : {};
+    await using packing = await packDataset({ source, target, format, imageSize: size, cacheDir, ...one });
     for await (const _ of packing.run());
     return target;
   };

@@ -1,4 +1,4 @@
-//! One look at every file when a data set is opened: is it a picture, and what is the hash of its bytes.
+//! One look at every file when a data set is opened: is it a picture, what is the hash of its bytes, and what does it look like.
 
 mod findings;
 
@@ -15,11 +15,14 @@ use crate::{
 };
 use alexnode_core::{Error, Result};
 use sha2::{Digest, Sha256};
+use std::time::{Duration, Instant};
 
 /// The beginning of a file that nearly always holds the size of the picture.
 const HEAD: u64 = 64 << 10;
 /// Files that are looked at before what was found is noted.
 const AT_ONCE: usize = 16 << 10;
+/// What was noted is kept this often, so that a kill costs little.
+const KEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// What a look at a file showed.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +68,7 @@ impl Memory {
 /// How closely to look.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Depth {
-    /// `Skip` decodes every picture, `Error` only reads its head.
+    /// `Skip` decodes every picture, `Error` alone only reads its head.
     pub on_bad_image: OnBadImage,
     /// Whether hashes and prints are wanted, for which every picture must be decoded.
     pub hash: bool,
@@ -88,7 +91,7 @@ pub(crate) fn stamp<'a>(files: &Files, items: impl Iterator<Item = &'a Item> + C
     key.finish()
 }
 
-/// Looks at all `items` of which nothing is known yet and keeps what it found under `stamp`.
+/// Looks at all `items` of which nothing is known yet and keeps what it found under `stamp`, also where it is cancelled.
 ///
 /// # Errors
 /// `ERR_ABORTED` after a cancel. A bad file is a finding, not an error.
@@ -101,21 +104,27 @@ pub(crate) fn scan(
     workers: Workers<'_>,
 ) -> Result<Scan> {
     let full = depth.hash || depth.on_bad_image == OnBadImage::Skip;
-    let key = Key::of([&b"scan 4"[..], stamp.bytes(), &[u8::from(full), u8::from(depth.hash)]]);
-    let kept = cache.load("scan", &key).and_then(|bytes| Findings::from_bytes(&bytes, items.len(), depth.hash));
-    let used = kept.is_some();
-    let mut findings = kept.unwrap_or_default();
-    let open: Vec<u32> = if used { findings.unread() } else { (0..items.len() as u32).collect() };
+    let key = Key::of([&b"scan 5"[..], stamp.bytes(), &[u8::from(full), u8::from(depth.hash)]]);
+    let kept = cache.load("scan", &key).and_then(|bytes| Findings::from_bytes(&bytes, depth.hash));
+    let mut findings = kept.filter(|findings| findings.len() <= items.len()).unwrap_or_default();
+    let open: Vec<u32> = findings.unread().into_iter().chain(findings.len() as u32..items.len() as u32).collect();
+    let mut kept_at = Instant::now();
     // Some at a time: what they give is in memory twice until it is noted.
     for open in open.chunks(AT_ONCE) {
         let look = |looker: &mut Looker, i: usize| Ok(looker.look(files, items[open[i] as usize], full, depth.hash));
-        let looks = workers.map(16, open.len(), Looker::new, look)?;
+        let looks = workers
+            .map(16, open.len(), Looker::new, look)
+            .inspect_err(|_| cache.store("scan", &key, &findings.to_bytes()))?;
         for (&i, finding) in open.iter().zip(looks) {
-            if used {
+            if (i as usize) < findings.len() {
                 findings.set(i as usize, finding);
             } else {
                 findings.push(finding);
             }
+        }
+        if kept_at.elapsed() >= KEEP_EVERY {
+            cache.store("scan", &key, &findings.to_bytes());
+            kept_at = Instant::now();
         }
     }
     if !open.is_empty() {

@@ -37,14 +37,15 @@ fn scans(cache: &Path) -> Vec<PathBuf> {
 fn falsify(cache: &Path, index: usize, bad: Option<&str>, unread: bool) {
     let [path] = &scans(cache)[..] else { panic!("more than one scan") };
     let bytes = fs::read(path).unwrap();
-    // These have no hashes, so there is only what is wrong, by index.
+    // These have no hashes, so there is only their count and what is wrong, by index.
+    let (count, rest) = bytes.split_at(8);
     let mut findings: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(&bytes[..bytes.len() - 32]).unwrap();
+        serde_json::from_slice(&rest[..rest.len() - 32]).unwrap();
     findings.remove(&index.to_string());
     if bad.is_some() || unread {
         findings.insert(index.to_string(), serde_json::json!([bad, unread]));
     }
-    let mut bytes = serde_json::to_vec(&findings).unwrap();
+    let mut bytes = [count, &serde_json::to_vec(&findings).unwrap()].concat();
     bytes.extend(Sha256::digest(&bytes));
     fs::write(path, bytes).unwrap();
 }
@@ -118,6 +119,24 @@ fn a_file_that_could_not_be_read_is_tried_again() {
     // What was found about a picture's bytes is kept: nobody looks again.
     falsify(cache.path(), 7, Some("damaged"), false);
     assert_eq!(open_cached(&options, cache.path()).unwrap().info().skipped[0].reason, "damaged");
+}
+
+#[test]
+fn what_a_stopped_opening_had_found_is_kept_and_the_rest_is_looked_at() {
+    let (dir, cache, options) = folder();
+    damage(&dir.path().join(name(12)));
+    open_cached(&options, cache.path()).unwrap();
+    // As if it had been stopped after twelve files, with something to say about the fourth.
+    falsify(cache.path(), 3, Some("damaged"), false);
+    falsify(cache.path(), 12, None, false);
+    let [path] = &scans(cache.path())[..] else { panic!("more than one scan") };
+    let bytes = fs::read(path).unwrap();
+    let mut bytes = [&12u64.to_le_bytes(), &bytes[8..bytes.len() - 32]].concat();
+    bytes.extend(Sha256::digest(&bytes));
+    fs::write(path, bytes).unwrap();
+    let info = open_cached(&options, cache.path()).unwrap().info().clone();
+    let bad: Vec<bool> = info.skipped.iter().map(|skipped| skipped.reason == "damaged").collect();
+    assert_eq!((bad, info.train), (vec![true, false], 22));
 }
 
 /// A disk that gives other bytes than it got, for example: nothing about the file says so.

@@ -78,10 +78,16 @@ impl Findings {
         })
     }
 
-    /// To be kept: hashes and prints, then the rest as JSON.
+    /// Of so many files, the first ones.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// To be kept: the count, hashes and prints, then the rest as JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         let bad = serde_json::to_vec(&self.bad).unwrap_or_default();
-        let mut bytes = Vec::with_capacity(self.seen.len() * SEEN_BYTES + bad.len());
+        let mut bytes = Vec::with_capacity(size_of::<u64>() + self.seen.len() * SEEN_BYTES + bad.len());
+        bytes.extend((self.count as u64).to_le_bytes());
         for (hash, print) in &self.seen {
             bytes.extend_from_slice(hash);
             bytes.push(u8::from(print.is_some()));
@@ -91,10 +97,12 @@ impl Findings {
         bytes
     }
 
-    /// From what was kept of `count` files, with hashes or without; `None` where it is something else.
-    pub fn from_bytes(bytes: &[u8], count: usize, hashed: bool) -> Option<Self> {
-        let (seen, bad) = bytes.split_at_checked(if hashed { count * SEEN_BYTES } else { 0 })?;
+    /// From what was kept, with hashes or without; `None` where it is something else.
+    pub fn from_bytes(bytes: &[u8], hashed: bool) -> Option<Self> {
         let word = |bytes: &[u8]| Some(u64::from_le_bytes(*bytes.first_chunk()?));
+        let count = usize::try_from(word(bytes)?).ok()?;
+        let seen_bytes = if hashed { count.checked_mul(SEEN_BYTES)? } else { 0 };
+        let (seen, bad) = bytes[size_of::<u64>()..].split_at_checked(seen_bytes)?;
         let one = |bytes: &[u8; SEEN_BYTES]| {
             let print = [word(&bytes[33..])?, word(&bytes[41..])?];
             Some((*bytes.first_chunk()?, (bytes[32] == 1).then_some(print)))
@@ -128,9 +136,10 @@ mod tests {
         assert_eq!(findings.bad().map(|(i, _)| i).collect::<Vec<_>>(), [0, 2, 5]);
         assert_eq!((findings.reason(2), findings.reason(3)), (Some("cut off"), None));
         let bytes = findings.to_bytes();
-        assert_eq!(Findings::from_bytes(&bytes, 6, true).as_ref(), Some(&findings));
-        assert_eq!(Findings::from_bytes(&bytes, 7, true), None);
-        assert_eq!(Findings::from_bytes(&bytes[..60], 6, true), None);
+        assert_eq!(Findings::from_bytes(&bytes, true).as_ref(), Some(&findings));
+        for broken in [&bytes[..5], &bytes[..60], &[&[7][..], &bytes[1..]].concat(), &[255; 99]] {
+            assert_eq!(Findings::from_bytes(broken, true), None);
+        }
         // What could be read later.
         findings.set(0, good(9));
         assert_eq!((findings.hash(0), findings.hash(3), findings.unread().len()), (Some([9; 32]), None, 2));
@@ -144,7 +153,7 @@ mod tests {
         findings.push(Finding { bad: Some("empty".into()), ..plain.clone() });
         let bytes = findings.to_bytes();
         assert!(bytes.len() < 40, "{}", bytes.len());
-        assert_eq!(Findings::from_bytes(&bytes, 1001, false), Some(findings.clone()));
+        assert_eq!(Findings::from_bytes(&bytes, false), Some(findings.clone()));
         assert_eq!((findings.iter().count(), findings.iter().nth(999)), (1001, Some(plain)));
     }
 }
