@@ -118,10 +118,10 @@ fn passes_of(layers: &[Box<dyn Layer>]) -> Vec<Passes> {
 fn product() -> (usize, usize, f32) {
     let tile = Tile::new(Tile::MANY, 64);
     let e = f32::EPSILON;
-    let sweep = Sweep { segments: 1, len: 1, a_step: 1, a_segment: 0, b_step: tile.columns, b_segment: 0 };
+    let sweep = Sweep { segments: 1, len: 1, a_step: 1, a_segment: 0, b_step: tile.columns(), b_segment: 0 };
     let mut block = [-1.0; MAX_BLOCK];
     tile.accumulate(&sweep, &[1.0 - e], &[0; MAX_ROWS], &[1.0 + e; MAX_COLUMNS], &mut block);
-    (tile.rows, tile.columns, block[0])
+    (tile.rows(), tile.columns(), block[0])
 }
 
 #[test]

@@ -39,10 +39,12 @@ impl Curve {
             if !PAPER {
                 let (mut powers, mut below) = ([0.0; Tile::UNIT], [0.0; Tile::UNIT]);
                 s.store(powers.as_mut_ptr());
-                for (power, below) in powers.iter_mut().zip(&mut below) {
+                for (power, below) in powers.iter_mut().zip(&mut below).take(V::LANES) {
                     let s = *power;
                     *power = self.power::<PAPER>(s);
-                    *below = Self::power_below::<PAPER>(s, *power);
+                    if BELOW {
+                        *below = Self::power_below::<PAPER>(s, *power);
+                    }
                 }
                 return (V::load(powers.as_ptr()), V::load(below.as_ptr()));
             }

@@ -71,9 +71,9 @@ type Body = unsafe fn(&Sweep, &[*const f32; MAX_ROWS], *const f32, &[*mut f32; M
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
     /// Rows: the side that is read number by number.
-    pub rows: usize,
+    pub(crate) rows: usize,
     /// Columns: the side that is read as vectors; a multiple of [`Tile::UNIT`].
-    pub columns: usize,
+    pub(crate) columns: usize,
     /// Numbers of a vector.
     lanes: usize,
     body: Body,
@@ -92,6 +92,16 @@ impl Tile {
     /// The best of this processor's tiles for a result of `rows` x `columns` elements.
     pub fn new(rows: usize, columns: usize) -> Self {
         *available().iter().min_by_key(|tile| tile.cost(rows, columns)).expect("a processor has a tile")
+    }
+
+    /// Rows of a block.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns of a block.
+    pub fn columns(&self) -> usize {
+        self.columns
     }
 
     /// Elements of a block.

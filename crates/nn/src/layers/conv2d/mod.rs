@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `device` | the CUDA kernels of all passes |
 //! | `geometry` | the constants of a launch; patches: a piece of an image with its zero border |
-//! | `minimal` | the transforms of minimal filtering, F(4 x 4, 3 x 3) and F(4 x 4, 5 x 5) |
+//! | `winograd` | the transforms of minimal filtering (Winograd), F(4 x 4, 3 x 3) and F(4 x 4, 5 x 5) |
 //! | `pass` | forward and data gradient: one sweep over patches, without unrolling images |
 //! | `tiles` | forward and data gradient of 3 x 3 and 5 x 5 kernels by minimal filtering |
 //! | `tiles_weight` | their weight gradient |
@@ -16,11 +16,11 @@
 
 mod device;
 mod geometry;
-mod minimal;
 mod pass;
 mod tiles;
 mod tiles_weight;
 mod weight;
+mod winograd;
 
 use super::{
     Init, Layer, Needs, ParameterInit, ParameterSpec, Reads, bias_spec, check_elements, check_groups, check_parameters,

@@ -1,10 +1,10 @@
-//! Forward and data gradient of 3 x 3 and 5 x 5 kernels by minimal filtering (`minimal`): a task transforms some rows of tiles, multiplies them with the transformed weights, one
+//! Forward and data gradient of 3 x 3 and 5 x 5 kernels by minimal filtering (`winograd`): a task transforms some rows of tiles, multiplies them with the transformed weights, one
 //! product of matrices for each of the 36 or 64 points, and transforms the results back, one panel of output channels after the other.
 
 use super::{
     geometry::{Params, Plane},
-    minimal::{Along, Channels, Filter, Input, LANES, MOST_POINTS, OUTPUTS, Output, Wide, both, inputs},
     pass::{Finish, Pass},
+    winograd::{Along, Channels, Filter, Input, LANES, MOST_POINTS, OUTPUTS, Output, Wide, both, inputs},
 };
 use crate::tile::{Vector, Work, with_vectors};
 use alexnode_core::host::{Host, Shared};

@@ -6,9 +6,9 @@
 
 use super::{
     geometry::Params,
-    minimal::{Along, Channels, FilterGradient, Input, LANES, OUTPUTS, OutputGradient, Wide, both},
     tiles::{Grid, Strip, TransformInputs, apart, pixel},
     weight::CHUNKS,
+    winograd::{Along, Channels, FilterGradient, Input, LANES, OUTPUTS, OutputGradient, Wide, both},
 };
 use crate::tile::{MAX_ROWS, Sweep, Tile, Vector, Work, with_vectors};
 use alexnode_core::host::{Host, Shared};
