@@ -15,6 +15,7 @@ use alexnode_core::host::{Host, Shared};
 use std::ops::Range;
 
 /// Sums of a group of so few elements, 1 MiB, stay in the second-level cache: every chunk has its own. Changing it changes the bits.
+/// A slot that has half of the outputs of such a layer decides for its half: between this and twice this, one slot and two differ by rounding.
 const FEW: usize = 1 << 18;
 /// Elements of the transformed inputs and gradients that a task multiplies at a time, 2 MiB: with fewer the sums of all points are visited too often.
 const TRANSFORMED: usize = 1 << 19;

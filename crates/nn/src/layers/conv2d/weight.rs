@@ -188,7 +188,7 @@ fn add_image(
             let width = columns.min(y_plane.c - panel * columns);
             if width == columns {
                 add_taps(p, plan, &sweep, patch, dy, weights);
-                with_vectors(AddPixels { pixels: dy, step: y_plane.ld, count: rows * y_plane.w, sums: bias });
+                with_vectors(AddPixels { pixels: dy, step: y_plane.ld, rows, count: y_plane.w, sums: bias });
                 continue;
             }
             // The last panel's outputs, then zeros.
@@ -198,7 +198,7 @@ fn add_image(
             }
             let sweep = Sweep { b_step: columns, b_segment: y_plane.w * columns, ..sweep };
             add_taps(p, plan, &sweep, patch, packed, weights);
-            with_vectors(AddPixels { pixels: packed, step: columns, count: rows * y_plane.w, sums: bias });
+            with_vectors(AddPixels { pixels: packed, step: columns, rows, count: y_plane.w, sums: bias });
         }
     }
 }
@@ -232,10 +232,12 @@ fn add_taps(p: &Params, plan: &Plan, sweep: &Sweep, patch: &[f32], pixels: &[f32
     }
 }
 
-/// Adds `count` pixels, each `step` elements after the last, to `sums`.
+/// Adds `rows` of `count` pixels, each `step` elements after the last, to `sums`, row by row: how many rows are handled at a time depends on the outputs, of
+/// which a slot may have half.
 struct AddPixels<'a> {
     pixels: &'a [f32],
     step: usize,
+    rows: usize,
     count: usize,
     sums: &'a mut [f32],
 }
@@ -243,25 +245,32 @@ struct AddPixels<'a> {
 impl Work for AddPixels<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { pixels, step, count, sums } = self;
-        assert!((count - 1) * step + sums.len() <= pixels.len() && sums.len() % Tile::UNIT == 0, "a pixel is missing");
+        let Self { pixels, step, rows, count, sums } = self;
+        assert!(
+            (rows * count - 1) * step + sums.len() <= pixels.len() && sums.len() % Tile::UNIT == 0,
+            "a pixel is missing"
+        );
         for (i, sums) in sums.chunks_exact_mut(V::LANES).enumerate() {
             // SAFETY: the pixels are there (checked above); the processor has the instructions (the caller's promise).
             unsafe {
-                // Several sums, as each addition waits for the one before it.
-                let pixel = |at: usize| V::load(pixels.as_ptr().add(at * step + i * V::LANES));
-                let mut part = [V::splat(&0.0); AT_ONCE];
-                let whole = count - count % AT_ONCE;
-                for at in (0..whole).step_by(AT_ONCE) {
-                    for (j, part) in part.iter_mut().enumerate() {
-                        *part = part.add(pixel(at + j));
+                let mut total = V::load(sums.as_ptr());
+                for first in (0..rows).map(|row| row * count) {
+                    let pixel = |at: usize| V::load(pixels.as_ptr().add((first + at) * step + i * V::LANES));
+                    // Several sums, as each addition waits for the one before it.
+                    let mut part = [V::splat(&0.0); AT_ONCE];
+                    let whole = count - count % AT_ONCE;
+                    for at in (0..whole).step_by(AT_ONCE) {
+                        for (j, part) in part.iter_mut().enumerate() {
+                            *part = part.add(pixel(at + j));
+                        }
                     }
+                    for at in whole..count {
+                        part[0] = part[0].add(pixel(at));
+                    }
+                    let [a, b, c, d] = part;
+                    total = total.add(a.add(b).add(c.add(d)));
                 }
-                for at in whole..count {
-                    part[0] = part[0].add(pixel(at));
-                }
-                let [a, b, c, d] = part;
-                V::load(sums.as_ptr()).add(a.add(b).add(c.add(d))).store(sums.as_mut_ptr());
+                total.store(sums.as_mut_ptr());
             }
         }
     }
