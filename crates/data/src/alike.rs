@@ -338,27 +338,36 @@ mod tests {
         assert_eq!(sets.groups(), alone.groups());
     }
 
-    /// `cargo test -p alexnode-data --lib -- how_long_it --ignored --nocapture`; bench/README.md has what came out.
+    /// `ALEXNODE_TEST_PRINTS=1300000 cargo test -p alexnode-data --lib -- many_prints --nocapture` tells how long it takes; bench/README.md has what came out.
     #[test]
-    #[ignore = "measures, takes seconds"]
-    fn how_long_it_takes() {
+    fn many_prints_make_the_same_groups_on_all_threads() {
+        let most: usize = std::env::var("ALEXNODE_TEST_PRINTS").map_or(13_000, |n| n.parse().expect("a number"));
         let mut state = 7;
-        let mut prints = |n: usize, mask: Print| -> Vec<Print> {
-            (0..n).map(|_| random(&mut state)).map(|[a, b]| [a & mask[0], b & mask[1]]).collect()
+        let mut prints = |n: usize, bits: u32| -> Vec<Print> {
+            let mask = if bits == 128 { u64::MAX } else { (1 << (bits / 2)) - 1 };
+            (0..n).map(|_| random(&mut state)).map(|[a, b]| [a & mask, b & mask]).collect()
         };
-        let half = |bits: u32| (1u64 << (bits / 2)) - 1;
-        for (n, bits) in [(100_000, 128), (1_300_000, 128), (60_000, 24), (60_000, 32), (60_000, 40), (60_000, 48)] {
-            let mask = if bits == 128 { [u64::MAX; 2] } else { [half(bits); 2] };
-            let prints = prints(n, mask);
-            let start = Instant::now();
-            let groups = near(&prints, 2);
-            println!("{n} prints, {bits} bits vary: {:.2?}, {} groups", start.elapsed(), groups.len());
+        for (n, bits) in
+            [(most, 128), (most / 13, 128), (most / 22, 24), (most / 22, 32), (most / 22, 40), (most / 22, 48)]
+        {
+            same_groups(&format!("{n} prints, {bits} bits vary"), &prints(n, bits));
         }
-        // One in ten shares all but 48 bits with others.
-        let mut mixed = prints(1_170_000, [u64::MAX; 2]);
-        mixed.extend(prints(130_000, [half(48); 2]));
+        let mut mixed = prints(most / 10 * 9, 128);
+        mixed.extend(prints(most / 10, 48));
+        same_groups("one in ten shares all but 48 bits with others", &mixed);
+        // Each of the first hundred once more, three bits of it changed.
+        let mut twice = prints(most / 13, 128);
+        twice.extend_from_within(..100);
+        twice[most / 13..].iter_mut().for_each(|[a, b]| (*a, *b) = (*a ^ 5 << 20, *b ^ 1 << 63));
+        let pairs: Vec<Vec<u32>> = (0..100).map(|i| vec![i, (most / 13) as u32 + i]).collect();
+        assert_eq!(same_groups("a hundred of them twice", &twice), pairs);
+    }
+
+    fn same_groups(what: &str, prints: &[Print]) -> Vec<Vec<u32>> {
         let start = Instant::now();
-        let groups = near(&mixed, 2);
-        println!("mixed: {:.2?}, {} groups", start.elapsed(), groups.len());
+        let groups = near(prints, 2);
+        println!("{what}: {:.2?}, {} groups", start.elapsed(), groups.len());
+        assert_eq!(groups, near(prints, 1), "{what}");
+        groups
     }
 }
