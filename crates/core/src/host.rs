@@ -28,6 +28,10 @@ impl<'a, T> Shared<'a, T> {
     pub fn new(slice: &'a mut [T]) -> Self {
         Self { pointer: slice.as_mut_ptr(), len: slice.len(), marker: PhantomData }
     }
+    /// Where element `at` lies, or would lie: for a prefetch.
+    pub fn address(&self, at: usize) -> *const T {
+        self.pointer.wrapping_add(at)
+    }
     /// The elements `start..start + len`.
     ///
     /// # Safety

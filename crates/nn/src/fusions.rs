@@ -6,12 +6,14 @@
 //! | its gradient | the kernel of the normalisation above |
 //! | dropout | the epilogue of a linear layer, behind its ReLU |
 //! | normalisation across channels | the kernel of the max pooling behind it |
+//! | the update of weights and biases | the kernel that makes the gradients of a linear layer, on a processor |
 
 use crate::{
     layers::{Layer, LayerSpec, dropout::Dropout, norm_pool::NormPool},
     lower::Lower,
     network::Network,
 };
+use alexnode_core::Engine;
 
 /// The fusions of a network.
 #[derive(Clone, Copy)]
@@ -64,6 +66,10 @@ impl<'a> Fusions<'a> {
         let below = index.checked_sub(1)?;
         let base = if self.is_relu(below) && self.is_epilogue(below) { below.checked_sub(1)? } else { below };
         self.network.layer(base).fuses_dropout().then_some(dropout)
+    }
+    /// Whether layer `index` updates its parameters where it makes their gradients, if `engine` computes it; there is no CUDA kernel for that.
+    pub fn updates(&self, index: usize, engine: Engine) -> bool {
+        matches!(engine, Engine::Host { .. }) && self.network.layer(index).fuses_updates()
     }
     /// Whether layer `index` is the normalisation in the operation of the max pooling above: its output does not exist.
     pub fn left_to_pool(&self, index: usize) -> bool {

@@ -3,7 +3,7 @@
 //! Nothing here has an address yet. A [`Value`] is a piece of memory whose lifetime the plan derives from the operations that
 //! name it; a [`Tensor`] is a value seen as images, channels last.
 
-use crate::{layers::dropout, ops};
+use crate::{layers::dropout, ops, sgd::SgdParams};
 use alexnode_core::{
     Engine, Shape, SlotId,
     kernel::{Kernel, KernelDef, define},
@@ -220,6 +220,7 @@ pub struct Lower<'b> {
     pub(crate) next_saved: usize,
     pub(crate) weights: Vec<Value>,
     pub(crate) gradients: Vec<Option<Value>>,
+    pub(crate) updates: Vec<Option<(SgdParams, Value)>>,
     pub(crate) dy: Option<Tensor>,
     pub(crate) dx: Option<Tensor>,
     pub(crate) state: Value,
@@ -261,9 +262,14 @@ impl Lower<'_> {
     pub fn weight(&self, i: usize) -> Arg {
         self.builder.whole(self.weights[i])
     }
-    /// Where the gradient of parameter tensor `i` goes, or `None` where it never changes.
+    /// Where the gradient of parameter tensor `i` goes, or `None` where it never changes or has an [`update`](Self::update).
     pub fn gradient(&self, i: usize) -> Option<Arg> {
         self.gradients[i].map(|value| self.builder.whole(value))
+    }
+    /// How parameter tensor `i` is to be updated by the layer itself, after the gradient by `x` is made: constants and momentum. `None` where it never changes or
+    /// its gradient goes elsewhere ([`Layer::fuses_updates`](crate::layers::Layer::fuses_updates)).
+    pub fn update(&self, i: usize) -> Option<(SgdParams, Arg)> {
+        self.updates[i].map(|(params, momentum)| (params, self.builder.whole(momentum)))
     }
     /// How many of the layer's `groups` lie on this slot.
     pub fn local_groups(&self, groups: usize) -> usize {

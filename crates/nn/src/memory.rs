@@ -1,8 +1,11 @@
 //! Places values in an arena: two values may share bytes when no operation lies in the lifetimes of both.
 
+use crate::lower::{Draft, DraftKind, Home, ValueInfo};
+use alexnode_core::backend::MAX_PARAMS;
+
 /// A value to be placed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Block {
+struct Block {
     /// Length in bytes.
     pub bytes: usize,
     /// First operation that names it.
@@ -16,7 +19,7 @@ pub(crate) const ALIGNMENT: usize = 256;
 
 /// Offsets for `blocks` and the bytes that hold all of them. The largest first, each at the lowest place that is free for its whole
 /// lifetime: within a few per cent of the lower bound for the networks here.
-pub(crate) fn place(blocks: &[Block]) -> (Vec<usize>, usize) {
+fn place(blocks: &[Block]) -> (Vec<usize>, usize) {
     let mut order: Vec<usize> = (0..blocks.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(blocks[i].bytes), blocks[i].first, i));
     let mut offsets = vec![0; blocks.len()];
@@ -38,6 +41,43 @@ pub(crate) fn place(blocks: &[Block]) -> (Vec<usize>, usize) {
         placed.insert(position, i);
     }
     (offsets, total)
+}
+
+/// Offsets of the values in the arenas of their slots, and the sizes of these.
+pub(crate) fn arrange(values: &[ValueInfo], drafts: &[Draft], slots: usize) -> (Vec<usize>, Vec<usize>) {
+    let mut life: Vec<Option<(usize, usize)>> = vec![None; values.len()];
+    for (time, draft) in drafts.iter().enumerate() {
+        let args = match &draft.kind {
+            DraftKind::Launch { args, params, .. } => {
+                debug_assert!(params.len() <= MAX_PARAMS);
+                args.as_slice()
+            }
+            DraftKind::Copy { src, dst, .. } => &[*src, *dst],
+        };
+        for arg in args {
+            let life = &mut life[arg.value.0 as usize];
+            *life = Some(life.map_or((time, time), |(first, _)| (first, time)));
+        }
+    }
+    let (mut offsets, mut arena) = (vec![0; values.len()], Vec::new());
+    for slot in 0..slots {
+        let (mut ids, mut blocks) = (Vec::new(), Vec::new());
+        for (id, info) in values.iter().enumerate().filter(|(_, v)| v.slot.index() == slot) {
+            let (first, last) = match (info.home, life[id]) {
+                (Home::Kept, _) => (0, drafts.len()),
+                (Home::Arena, Some(life)) => life,
+                _ => continue,
+            };
+            ids.push(id);
+            blocks.push(Block { bytes: info.bytes, first, last });
+        }
+        let (places, total) = place(&blocks);
+        for (id, place) in ids.into_iter().zip(places) {
+            offsets[id] = place;
+        }
+        arena.push(total);
+    }
+    (offsets, arena)
 }
 
 #[cfg(test)]

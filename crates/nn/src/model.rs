@@ -274,7 +274,16 @@ fn plans(
         let engines = engines.to_vec();
         Ok((
             batch,
-            Plan::build(&Request { network, placement, batch, mode, momentum: 0.0, class_weights: false, engines })?,
+            Plan::build(&Request {
+                network,
+                placement,
+                batch,
+                mode,
+                momentum: 0.0,
+                class_weights: false,
+                keep_gradients: false,
+                engines,
+            })?,
         ))
     };
     batches(most).into_iter().map(plan).collect()

@@ -8,12 +8,12 @@ use crate::{
     fusions::Fusions,
     layers::{Layer, Reads, dropout},
     lower::{Arg, Builder, Draft, DraftKind, External, Home, Lower, Origin, Part, Phase, Tensor, Value},
-    memory::{self, Block},
-    ops,
+    memory, ops,
     request::{Mode, Request},
+    sgd::SgdParams,
     stages,
 };
-use alexnode_core::{BufferId, Copy2d, Error, Launch, Result, SlotId, View, backend::MAX_PARAMS};
+use alexnode_core::{BufferId, Copy2d, Error, Launch, Result, SlotId, View};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -98,7 +98,7 @@ impl Plan {
             Mode::Train | Mode::Eval | Mode::Output(_) => pass.network(),
         }?;
         let Pass { builder: Builder { values, drafts }, outputs, probe, probe_gradients, .. } = pass;
-        let (offsets, arena) = arrange(&values, &drafts, request.placement.towers);
+        let (offsets, arena) = memory::arrange(&values, &drafts, request.placement.towers);
         Ok(Self { drafts, values, offsets, arena, outputs, probe, probe_gradients })
     }
     /// Bytes of the arena of each slot.
@@ -162,43 +162,6 @@ impl Plan {
             })
             .collect()
     }
-}
-
-/// Offsets of the values in the arenas of their slots, and the sizes of these.
-fn arrange(values: &[crate::lower::ValueInfo], drafts: &[Draft], slots: usize) -> (Vec<usize>, Vec<usize>) {
-    let mut life: Vec<Option<(usize, usize)>> = vec![None; values.len()];
-    for (time, draft) in drafts.iter().enumerate() {
-        let args = match &draft.kind {
-            DraftKind::Launch { args, params, .. } => {
-                debug_assert!(params.len() <= MAX_PARAMS);
-                args.as_slice()
-            }
-            DraftKind::Copy { src, dst, .. } => &[*src, *dst],
-        };
-        for arg in args {
-            let life = &mut life[arg.value.0 as usize];
-            *life = Some(life.map_or((time, time), |(first, _)| (first, time)));
-        }
-    }
-    let (mut offsets, mut arena) = (vec![0; values.len()], Vec::new());
-    for slot in 0..slots {
-        let (mut ids, mut blocks) = (Vec::new(), Vec::new());
-        for (id, info) in values.iter().enumerate().filter(|(_, v)| v.slot.index() == slot) {
-            let (first, last) = match (info.home, life[id]) {
-                (Home::Kept, _) => (0, drafts.len()),
-                (Home::Arena, Some(life)) => life,
-                _ => continue,
-            };
-            ids.push(id);
-            blocks.push(Block { bytes: info.bytes, first, last });
-        }
-        let (places, total) = memory::place(&blocks);
-        for (id, place) in ids.into_iter().zip(places) {
-            offsets[id] = place;
-        }
-        arena.push(total);
-    }
-    (offsets, arena)
 }
 
 /// What a layer's output looks like on one slot.
@@ -459,12 +422,17 @@ impl<'a> Pass<'a> {
                 };
                 let mut saved = self.saved[index][&slot].clone();
                 let y = self.held[index][&slot].own;
-                let gradients = self.gradients(index, slot);
+                let updates = self.updates(index, slot);
+                let fused = self.fuses_updates(index, slot);
+                let gradients = if fused { vec![None; updates.len()] } else { self.gradients(index, slot) };
                 let mut cx = self.lower(index, slot, origin, x, y, &mut saved);
                 (cx.dy, cx.dx, cx.gradients) = (Some(dy[&slot]), below, gradients.clone());
+                if fused {
+                    cx.updates.clone_from(&updates);
+                }
                 fusions.backward(index, &mut cx);
                 self.builder = cx.into_builder();
-                self.learn(index, slot, &gradients);
+                self.learn(index, slot, &gradients, &updates);
                 if let Some(below) = below {
                     dx.insert(slot, below);
                 }
@@ -528,19 +496,43 @@ impl<'a> Pass<'a> {
         gradients
     }
 
-    /// The update of the parameters of layer `index` on `slot` from their gradients.
-    fn learn(&mut self, index: usize, slot: SlotId, gradients: &[Option<Value>]) {
-        if self.request.mode != Mode::Train {
-            return;
-        }
+    /// Whether the operations of layer `index` on `slot` update its parameters themselves.
+    fn fuses_updates(&self, index: usize, slot: SlotId) -> bool {
+        let Request { mode, keep_gradients, ref engines, .. } = *self.request;
+        mode == Mode::Train && !keep_gradients && self.fusions().updates(index, engines[slot.index()])
+    }
+
+    /// How the parameters of layer `index` on `slot` learn, if they do: constants and momentum.
+    fn updates(&mut self, index: usize, slot: SlotId) -> Vec<Option<(SgdParams, Value)>> {
         let network = self.request.network;
-        let parameters: Vec<usize> = network.parameters_of(index).collect();
-        for (parameter, gradient) in parameters.into_iter().zip(gradients) {
-            let Some(gradient) = *gradient else { continue };
-            let weight = self.weight(parameter, slot);
-            let bytes = self.builder.whole(weight).bytes;
-            let momentum = self.external(slot, External::Momentum(parameter as u32), bytes);
-            stages::update(self.request, &mut self.builder, parameter, [weight, gradient, momentum]);
+        let mut update = |parameter: usize| {
+            let frozen = network.parameters()[parameter].spec.frozen;
+            (self.request.mode == Mode::Train && !frozen).then(|| {
+                let share = self.weight(parameter, slot);
+                let bytes = self.builder.whole(share).bytes;
+                let momentum = self.external(slot, External::Momentum(parameter as u32), bytes);
+                (stages::sgd(self.request, parameter, bytes), momentum)
+            })
+        };
+        network.parameters_of(index).map(&mut update).collect()
+    }
+
+    /// The update of the parameters of layer `index` on `slot` from those of their gradients that are in memory.
+    fn learn(
+        &mut self,
+        index: usize,
+        slot: SlotId,
+        gradients: &[Option<Value>],
+        updates: &[Option<(SgdParams, Value)>],
+    ) {
+        let origin = Origin { layer: Some(index), phase: Phase::Update };
+        for (parameter, (gradient, update)) in
+            self.request.network.parameters_of(index).zip(gradients.iter().zip(updates))
+        {
+            if let (Some(gradient), Some((params, momentum))) = (*gradient, *update) {
+                let weight = self.weight(parameter, slot);
+                stages::update(self.request, &mut self.builder, origin, params, [weight, gradient, momentum]);
+            }
         }
     }
 
@@ -571,6 +563,7 @@ impl<'a> Pass<'a> {
             origin,
             next_saved: 0,
             gradients: vec![None; weights.len()],
+            updates: vec![None; weights.len()],
             weights,
             dy: None,
             dx: None,

@@ -31,6 +31,8 @@ pub struct Request<'a> {
     pub momentum: f32,
     /// Whether the gradient of the loss is weighed by the classes of the samples.
     pub class_weights: bool,
+    /// Whether all gradients of parameters are to be in memory once; else a layer may use them up while it makes them.
+    pub keep_gradients: bool,
     /// What computes in each slot.
     pub engines: Vec<Engine>,
 }

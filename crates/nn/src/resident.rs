@@ -105,7 +105,8 @@ impl Plans {
     ) -> Result<Self> {
         let plan = |mode| {
             let engines = engines.to_vec();
-            Plan::build(&Request { network, placement, batch, mode, momentum, class_weights, engines })
+            let keep_gradients = false;
+            Plan::build(&Request { network, placement, batch, mode, momentum, class_weights, keep_gradients, engines })
         };
         Ok(Self { train: plan(Mode::Train)?, eval: plan(Mode::Eval)? })
     }

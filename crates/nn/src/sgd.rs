@@ -22,7 +22,34 @@ pub struct SgdParams {
     pub decay: f32,
 }
 
-/// v = m v - decay lr w - lr g; w = w + v.
+/// What a step does with the elements of a tensor: v = m v - decay lr w - lr g; w = w + v.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Update {
+    rate: f32,
+    /// Times the rate.
+    decay: f32,
+    momentum: f32,
+}
+
+impl Update {
+    /// `state`: [`StepState`] and rates. None where nothing is to change: at a rate of 0, and after a loss that was not finite.
+    pub fn new(p: &SgdParams, state: &[u8]) -> Option<Self> {
+        let rate = StepState::rate(state, p.rate as usize);
+        let changes = rate != 0.0 && StepState::of(state).diverged == 0;
+        changes.then_some(Self { rate, decay: p.decay * rate, momentum: p.momentum })
+    }
+    /// Updates some elements. Every product and sum is rounded, so that the bits are the same with any vectors.
+    #[inline(always)]
+    pub fn apply(self, weight: &mut [f32], momentum: &mut [f32], gradient: &[f32]) {
+        let Self { rate, decay, momentum: m } = self;
+        for ((w, v), g) in weight.iter_mut().zip(momentum).zip(gradient) {
+            *v = m * *v - decay * *w - rate * g;
+            *w += *v;
+        }
+    }
+}
+
+/// [`Update`] of a tensor.
 ///
 /// The learning rate is inside the velocity, and so is the decay. Where lr is 0 the tensor is frozen: neither w nor v change. The
 /// same after a loss that was not finite (`state.diverged`).
@@ -38,21 +65,14 @@ impl Kernel for Sgd {
     const ACCESS: &'static [Access] = &[Access::ReadWrite, Access::Read, Access::ReadWrite, Access::Read];
     fn run(p: &SgdParams, args: &Args<'_>, host: &dyn Host) {
         let state = args.read::<u8>(3);
-        let lr = StepState::rate(state, p.rate as usize);
-        if lr == 0.0 || StepState::of(state).diverged != 0 {
-            return;
-        }
+        let Some(update) = Update::new(p, state) else { return };
         let (weight, momentum) = (args.write::<f32>(0), args.write::<f32>(2));
         let gradient = args.read::<f32>(1);
-        let (n, decay, m) = (p.count as usize, p.decay * lr, p.momentum);
         let (weight, momentum) = (Shared::new(weight), Shared::new(momentum));
-        rows(host, n, 1, true, |start, len| {
+        rows(host, p.count as usize, 1, true, |start, len| {
             // SAFETY: every element is visited once.
             let (weight, momentum) = unsafe { (weight.range(start, len), momentum.range(start, len)) };
-            for ((w, v), g) in weight.iter_mut().zip(momentum).zip(&gradient[start..][..len]) {
-                *v = m * *v - decay * *w - lr * g;
-                *w += *v;
-            }
+            update.apply(weight, momentum, &gradient[start..][..len]);
         });
     }
     fn stages(p: &SgdParams, _: &Target) -> Vec<Stage> {

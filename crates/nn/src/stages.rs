@@ -101,18 +101,22 @@ pub(crate) fn probabilities(request: &Request<'_>, builder: &mut Builder, logits
     builder.launch::<SoftmaxCrossEntropyEval>(loss_origin(request), FIRST, params, &args);
 }
 
-/// Gradient to update of parameter tensor `index`: `[weight, gradient, momentum]` on one slot.
-pub(crate) fn update(request: &Request<'_>, builder: &mut Builder, index: usize, tensors: [Value; 3]) {
-    let parameter = &request.network.parameters()[index];
+/// The constants of the update of parameter tensor `index`, of which a slot has `bytes`.
+pub(crate) fn sgd(request: &Request<'_>, index: usize, bytes: usize) -> SgdParams {
+    let decay = request.network.parameters()[index].spec.decay;
+    SgdParams { rate: index as i32, count: (bytes / 4) as u32, momentum: request.momentum, decay }
+}
+
+/// Gradient to update of a parameter tensor: `[weight, gradient, momentum]` on one slot.
+pub(crate) fn update(
+    request: &Request<'_>,
+    builder: &mut Builder,
+    origin: Origin,
+    params: SgdParams,
+    tensors: [Value; 3],
+) {
     let slot = builder.slot(tensors[0]);
     let (state, _) = state_and_ids(request, builder, slot);
     let [weight, gradient, momentum] = tensors.map(|value| builder.whole(value));
-    let params = SgdParams {
-        rate: index as i32,
-        count: (weight.bytes / 4) as u32,
-        momentum: request.momentum,
-        decay: parameter.spec.decay,
-    };
-    let origin = Origin { layer: Some(parameter.layer), phase: Phase::Update };
     builder.launch::<Sgd>(origin, slot, params, &[weight, gradient, momentum, builder.whole(state)]);
 }

@@ -44,10 +44,13 @@ fn arranged(apart: bool) -> NetworkSpec {
 }
 
 fn plan(network: &Network, mode: Mode, engines: &[Engine]) -> Plan {
+    plan_with(network, mode, engines, false)
+}
+
+fn plan_with(network: &Network, mode: Mode, engines: &[Engine], keep_gradients: bool) -> Plan {
     let placement = Placement::new(engines.len()).unwrap();
-    let engines = engines.to_vec();
-    Plan::build(&Request { network, placement, batch: BATCH, mode, momentum: 0.9, class_weights: false, engines })
-        .unwrap()
+    let (batch, momentum, class_weights, engines) = (BATCH, 0.9, false, engines.to_vec());
+    Plan::build(&Request { network, placement, batch, mode, momentum, class_weights, keep_gradients, engines }).unwrap()
 }
 
 /// The operations of slot 0, by name.
@@ -80,8 +83,17 @@ fn the_list_of_operations_shows_what_is_fused() {
         let cuda = names(&plan(&network, Mode::Train, &CUDA[..engines]));
         let host = names(&plan(&network, Mode::Train, &HOST[..engines]));
         let count = |names: &[&str], name: &str| names.iter().filter(|n| **n == name).count();
+        // A device and a processor differ only in who updates the weights of linear layers.
+        assert_eq!(cuda, names(&plan_with(&network, Mode::Train, &HOST[..engines], true)));
+        for (name, on_cuda, on_host) in [
+            ("linear_weight_gradient", 3, 0),
+            ("linear_update", 0, 3),
+            ("linear_data_gradient", count(&host, "linear_data_gradient"), count(&cuda, "linear_data_gradient")),
+            ("sgd", 12, 6),
+        ] {
+            assert_eq!((count(&cuda, name), count(&host, name)), (on_cuda, on_host), "{name}");
+        }
         // relu6 and relu2 remain: below a dropout, and below a normalisation within maps.
-        assert_eq!(cuda, host);
         for (name, times) in [
             ("norm_pool_backward", 2),
             ("local_response_norm_backward", 0),
@@ -124,6 +136,26 @@ fn what_lies_between_normalisation_and_pooling_takes_no_memory() {
         assert!(plan.arena()[0] < 2 * bytes, "{:?}", plan.arena());
         let layers: Vec<usize> = plan.outputs.iter().map(|(layer, ..)| *layer).collect();
         assert_eq!(layers, [0, 1, 3, 4]);
+    }
+}
+
+#[test]
+fn a_gradient_that_is_used_up_takes_no_memory() {
+    const WIDTH: usize = 2048;
+    let mut spec = serde_json::to_value(network()).unwrap();
+    for layer in ["fc6", "fc7"] {
+        let layers = spec["layers"].as_array_mut().unwrap();
+        layers.iter_mut().find(|spec| spec["name"] == layer).unwrap()["outFeatures"] = WIDTH.into();
+    }
+    let network = Network::new(serde_json::from_value(spec).unwrap()).unwrap();
+    for slots in [1, 2] {
+        let bytes = WIDTH * WIDTH / slots * 4;
+        let arena =
+            |engines: &[Engine], keep| plan_with(&network, Mode::Train, &engines[..slots], keep).arena().to_vec();
+        for (held, kept) in arena(&HOST, false).into_iter().zip(arena(&HOST, true)) {
+            assert!(held < bytes && bytes < kept, "{slots} slots: {held} and {kept} bytes");
+        }
+        assert_eq!(arena(&CUDA, false), arena(&CUDA, true), "{slots} slots");
     }
 }
 

@@ -138,6 +138,10 @@ pub trait Layer: Send + Sync {
     fn fuses_dropout(&self) -> bool {
         false
     }
+    /// Whether the layer can update its parameters by the operation that makes their gradients, which then never exist in memory.
+    fn fuses_updates(&self) -> bool {
+        false
+    }
     /// Whether its backward pass can also pass the gradient of a ReLU that its input comes from (`cx.passes_relu`): `cx.dx()` is 0 where `cx.x` is
     /// not positive.
     fn passes_relu(&self) -> bool {

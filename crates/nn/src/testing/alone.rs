@@ -109,6 +109,7 @@ impl<'a> Alone<'a> {
                 next_saved: 0,
                 weights: weights.clone(),
                 gradients: gradients.iter().copied().map(Some).collect(),
+                updates: vec![None; gradients.len()],
                 dy: Some(dy_tensor),
                 dx: Some(dx_tensor),
                 state,

@@ -50,6 +50,7 @@ impl Probe {
             mode: Mode::Probe,
             momentum: 0.0,
             class_weights: false,
+            keep_gradients: true,
             engines,
         })?;
         let resident = Resident::new(backend, Layout::new(&[&plan]))?;

@@ -18,7 +18,7 @@ mod pack;
 mod x86;
 
 pub use block::{Vector, Work};
-pub use pack::{copy, pack, pack_columns, prefetch};
+pub use pack::{copy, pack, pack_columns, prefetch, prefetch_at};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The most rows and elements that any tile has.

@@ -7,6 +7,7 @@ use alexnode_core::{
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
+use std::ops::Range;
 
 /// Data gradient: inputs that a task computes, about. With [`DEPTH`] the packed weights take 256 KiB, half of the second-level cache of
 /// a small core.
@@ -14,7 +15,7 @@ const INPUTS: usize = 256;
 /// Data gradient: outputs of the layer between two visits of a block.
 const DEPTH: usize = 256;
 /// Elements of a line of the caches.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 /// Weight gradient: inputs and outputs of the tile that a task computes. With 128 samples its inputs take 256 KiB; each is packed
 /// once for this many outputs.
 const TILE: (usize, usize) = (512, 384);
@@ -132,7 +133,7 @@ fn for_runs(p: &Params, first: usize, count: usize, mut f: impl FnMut(usize, usi
 }
 
 /// Elements of dy packed for the weight gradient.
-fn packed_dy(p: &Params) -> usize {
+pub(super) fn packed_dy(p: &Params) -> usize {
     p.outputs().next_multiple_of(weight_tile(p).rows) * p.batch()
 }
 
@@ -146,7 +147,7 @@ fn weight_tile(p: &Params) -> Tile {
 }
 
 /// Bytes of scratch for the weight gradient.
-fn weight_scratch(p: &Params, workers: usize) -> usize {
+pub(super) fn weight_scratch(p: &Params, workers: usize) -> usize {
     (packed_dy(p) + workers * packed_x(p)) * 4
 }
 
@@ -165,43 +166,12 @@ impl Kernel for LinearWeightGradient {
         let (x, dy) = (args.read::<f32>(0), args.read::<f32>(1));
         let (dw, db) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));
         let (dys, space) = args.write::<f32>(4).split_at_mut(packed_dy(p));
-        pack_and_sum(p, host, dy, dys, &db);
-        let (dys, space) = (&*dys, Shared::new(space));
-        let tile = weight_tile(p);
-        let Tile { rows, columns, .. } = tile;
-        let (inputs, outputs, batch) = (p.inputs(), p.outputs(), p.batch());
-        // Whole blocks.
-        let height = TILE.1 / rows * rows;
-        let (across, down) = (inputs.div_ceil(TILE.0), outputs.div_ceil(height));
-        host.parallel(across * down, &|task, worker| {
-            let (left, top) = (task / down * TILE.0, task % down * height);
-            let width = TILE.0.min(inputs - left);
-            // SAFETY: every worker has its own space, and runs one task at a time.
-            let packed = unsafe { space.range(worker * packed_x(p), packed_x(p)) };
-            for (sample, row) in x.chunks(p.x_row()).take(batch).enumerate() {
-                for panel in 0..width.div_ceil(columns) {
-                    let to = &mut packed[(panel * batch + sample) * columns..][..columns];
-                    let count = columns.min(width - panel * columns);
-                    for_runs(p, left + panel * columns, count, |at, position, len| {
-                        copy(&mut to[at..at + len], &row[position..position + len]);
-                    });
-                    to[count..].fill(0.0);
-                }
-            }
-            let sweep = Sweep { segments: 1, len: batch, a_step: rows, a_segment: 0, b_step: columns, b_segment: 0 };
-            for first in (top..outputs.min(top + height)).step_by(rows) {
-                let column = &dys[first * batch..][..rows * batch];
-                for (panel, packed) in packed.chunks_exact(batch * columns).take(width.div_ceil(columns)).enumerate() {
-                    let mut block = [0.0; MAX_BLOCK];
-                    let block = &mut block[..tile.elements()];
-                    tile.accumulate(&sweep, column, &std::array::from_fn(|i| i), packed, block);
-                    let count = columns.min(width - panel * columns);
-                    for (o, sums) in (first..outputs).zip(block.chunks_exact(columns)) {
-                        // SAFETY: this piece of this output's weights belongs to this task.
-                        let dw = unsafe { dw.range(o * inputs + left + panel * columns, count) };
-                        copy(dw, &sums[..count]);
-                    }
-                }
+        // SAFETY: every output comes once.
+        pack_and_sum(p, host, dy, dys, &|first, sums| copy(unsafe { db.range(first, sums.len()) }, sums));
+        weight_gradient(p, host, x, dys, space, &|block| {
+            for (at, sums) in block.rows() {
+                // SAFETY: every weight comes once.
+                copy(unsafe { dw.range(at, sums.len()) }, sums);
             }
         });
     }
@@ -210,8 +180,92 @@ impl Kernel for LinearWeightGradient {
     }
 }
 
-/// Packs dy: for every row of tiles, those of each sample (0 beyond the last). The sum over the samples is the gradient of the bias.
-fn pack_and_sum(p: &Params, host: &dyn Host, dy: &[f32], columns: &mut [f32], db: &Shared<'_, f32>) {
+/// A block of the gradient of the weights.
+pub(super) struct Block<'a> {
+    /// The place of its first element among the weights.
+    at: usize,
+    /// Likewise of the block that comes next.
+    next: usize,
+    /// Elements from one row to the next there.
+    inputs: usize,
+    rows: usize,
+    columns: usize,
+    /// Its rows, each with room for all columns of `tile`.
+    sums: &'a [f32],
+    tile: Tile,
+}
+
+impl Block<'_> {
+    /// The rows, each with its place among the weights.
+    #[inline(always)]
+    pub fn rows(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        let rows = self.sums.chunks_exact(self.tile.columns).take(self.rows).enumerate();
+        rows.map(|(row, sums)| (self.at + row * self.inputs, &sums[..self.columns]))
+    }
+    /// The places of the rows of the next block, of a whole one: it may be smaller.
+    #[inline(always)]
+    pub fn next_rows(&self) -> impl Iterator<Item = Range<usize>> {
+        (0..self.tile.rows).map(|row| self.next + row * self.inputs).map(|at| at..at + self.tile.columns)
+    }
+}
+
+/// The gradient of the weights in blocks, each element of which comes once, complete: `done(block)`.
+pub(super) fn weight_gradient(
+    p: &Params,
+    host: &dyn Host,
+    x: &[f32],
+    dys: &[f32],
+    space: &mut [f32],
+    done: &(impl Fn(&Block<'_>) + Sync),
+) {
+    let space = Shared::new(space);
+    let tile = weight_tile(p);
+    let Tile { rows, columns, .. } = tile;
+    let (inputs, outputs, batch) = (p.inputs(), p.outputs(), p.batch());
+    // Whole blocks.
+    let height = TILE.1 / rows * rows;
+    let (across, down) = (inputs.div_ceil(TILE.0), outputs.div_ceil(height));
+    host.parallel(across * down, &|task, worker| {
+        let (left, top) = (task / down * TILE.0, task % down * height);
+        let width = TILE.0.min(inputs - left);
+        // SAFETY: every worker has its own space, and runs one task at a time.
+        let packed = unsafe { space.range(worker * packed_x(p), packed_x(p)) };
+        for (sample, row) in x.chunks(p.x_row()).take(batch).enumerate() {
+            for panel in 0..width.div_ceil(columns) {
+                let to = &mut packed[(panel * batch + sample) * columns..][..columns];
+                let count = columns.min(width - panel * columns);
+                for_runs(p, left + panel * columns, count, |at, position, len| {
+                    copy(&mut to[at..at + len], &row[position..position + len]);
+                });
+                to[count..].fill(0.0);
+            }
+        }
+        let sweep = Sweep { segments: 1, len: batch, a_step: rows, a_segment: 0, b_step: columns, b_segment: 0 };
+        for first in (top..outputs.min(top + height)).step_by(rows) {
+            let column = &dys[first * batch..][..rows * batch];
+            for (panel, packed) in packed.chunks_exact(batch * columns).take(width.div_ceil(columns)).enumerate() {
+                let mut sums = [0.0; MAX_BLOCK];
+                let sums = &mut sums[..tile.elements()];
+                tile.accumulate(&sweep, column, &std::array::from_fn(|i| i), packed, sums);
+                let at = first * inputs + left + panel * columns;
+                let rest = width - panel * columns;
+                let next = if rest > columns { at + columns } else { (first + rows) * inputs + left };
+                let (rows, columns) = (rows.min(outputs - first), columns.min(rest));
+                done(&Block { at, next, inputs, rows, columns, sums, tile });
+            }
+        }
+    });
+}
+
+/// Packs dy: for every row of tiles, those of each sample (0 beyond the last). The sum over the samples is the gradient of the bias:
+/// `done(first, sums)` of some outputs.
+pub(super) fn pack_and_sum(
+    p: &Params,
+    host: &dyn Host,
+    dy: &[f32],
+    columns: &mut [f32],
+    done: &(impl Fn(usize, &[f32]) + Sync),
+) {
     let rows = weight_tile(p).rows;
     alexnode_core::host::parallel_chunks(host, columns, rows * p.batch(), |tile, column| {
         let first = tile * rows;
@@ -222,7 +276,6 @@ fn pack_and_sum(p: &Params, host: &dyn Host, dy: &[f32], columns: &mut [f32], db
             to[width..].fill(0.0);
             total.iter_mut().zip(to).for_each(|(total, d)| *total += *d);
         }
-        // SAFETY: these outputs belong to this task.
-        unsafe { db.range(first, width) }.copy_from_slice(&total[..width]);
+        done(first, &total[..width]);
     });
 }

@@ -4,6 +4,7 @@
 mod device;
 mod gradient;
 mod product;
+mod update;
 
 use super::{Init, Layer, Needs, ParameterSpec, Reads, bias_spec, check_elements, check_parameters, dropout::Epilogue};
 use crate::lower::{Lower, Tensor};
@@ -12,6 +13,7 @@ use bytemuck::{Pod, Zeroable};
 use gradient::{LinearDataGradient, LinearWeightGradient};
 pub(crate) use product::LinearForward;
 use serde::{Deserialize, Serialize};
+use update::{LinearUpdate, UpdateParams};
 
 /// A fully connected layer.
 ///
@@ -89,6 +91,14 @@ impl Linear {
             dropout: Epilogue::NONE,
         }
     }
+    fn data_gradient(cx: &mut Lower<'_>) {
+        let Some(dx) = cx.dx() else { return };
+        cx.by_column(dx, |cx, dy, weight, dx| {
+            let params = Self::params(dx, dy);
+            let scratch = cx.scratch::<LinearDataGradient>(&params);
+            cx.launch::<LinearDataGradient>(params, &[dy.arg(), weight, dx.arg(), scratch]);
+        });
+    }
 }
 
 impl Layer for Linear {
@@ -135,6 +145,9 @@ impl Layer for Linear {
     fn fuses_dropout(&self) -> bool {
         true
     }
+    fn fuses_updates(&self) -> bool {
+        true
+    }
     fn forward(&self, cx: &mut Lower<'_>) {
         let (x, y) = (cx.x, cx.y);
         let params = Params { relu: i32::from(cx.fused_relu), dropout: cx.fused_dropout, ..Self::params(x, y) };
@@ -144,17 +157,19 @@ impl Layer for Linear {
     }
     fn backward(&self, cx: &mut Lower<'_>) {
         let (x, dy) = (cx.x, cx.dy());
+        if let [Some((weight, v)), Some((bias, bias_v))] = [0, 1].map(|i| cx.update(i)) {
+            // By the old weights.
+            Self::data_gradient(cx);
+            let params = UpdateParams { layer: Self::params(x, dy), weight, bias };
+            let scratch = cx.scratch::<LinearUpdate>(&params);
+            let args = [x.arg(), dy.arg(), cx.weight(0), v, cx.weight(1), bias_v, scratch, cx.state()];
+            return cx.launch::<LinearUpdate>(params, &args);
+        }
         if let (Some(dw), Some(db)) = (cx.gradient(0), cx.gradient(1)) {
             let params = Self::params(x, dy);
             let scratch = cx.scratch::<LinearWeightGradient>(&params);
             cx.launch::<LinearWeightGradient>(params, &[x.arg(), dy.arg(), dw, db, scratch]);
         }
-        if let Some(dx) = cx.dx() {
-            cx.by_column(dx, |cx, dy, weight, dx| {
-                let params = Self::params(dx, dy);
-                let scratch = cx.scratch::<LinearDataGradient>(&params);
-                cx.launch::<LinearDataGradient>(params, &[dy.arg(), weight, dx.arg(), scratch]);
-            });
-        }
+        Self::data_gradient(cx);
     }
 }
