@@ -68,7 +68,7 @@ pub enum Pass {
     Loss,
     /// The gradient by a layer's input.
     DataGradient,
-    /// The gradient by its parameters.
+    /// The gradient by its parameters; with their update, where the same operation does it.
     WeightGradient,
     /// The optimiser.
     Update,

@@ -39,7 +39,7 @@ pub struct Linear {
     pub frozen: bool,
 }
 
-/// A fully connected layer on one slot. The same for all three kernels; `x_ld` and `y_ld` are those of the gradients where these
+/// A fully connected layer on one slot. The same for all kernels; `x_ld` and `y_ld` are those of the gradients where these
 /// are read or written.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
