@@ -1,6 +1,6 @@
 //! The loop over the steps of a sweep, for any vector.
 
-use super::{Ends, MAX_ROWS, Sweep, Tile};
+use super::{Ahead, Ends, MAX_ROWS, Sweep, Tile};
 use crate::layers::relu::relu;
 
 /// What is done with vectors, whichever the processor has.
@@ -108,6 +108,7 @@ pub unsafe fn accumulate<V: Vector, const ROWS: usize, const VECTORS: usize>(
     b: *const f32,
     c: &[*mut f32; MAX_ROWS],
     ends: &Ends,
+    ahead: &mut [Ahead],
 ) {
     // SAFETY: the caller's promises.
     unsafe {
@@ -128,6 +129,9 @@ pub unsafe fn accumulate<V: Vector, const ROWS: usize, const VECTORS: usize>(
                 }
                 offset += sweep.a_step;
                 b = b.add(sweep.b_step);
+            }
+            for ahead in ahead.iter_mut() {
+                ahead.ask();
             }
         }
         for (acc, c) in acc.iter().zip(c) {

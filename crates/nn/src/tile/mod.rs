@@ -8,17 +8,20 @@
 //!
 //! | module | about |
 //! |---|---|
+//! | `ahead` | asking for memory that a later block reads |
 //! | `block` | the loop, for any vector |
 //! | `pack` | operands in the order in which the loop reads them |
 //! | `x86` | the vectors of AVX2 and AVX-512 |
 
+mod ahead;
 mod block;
 mod pack;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use ahead::{Ahead, prefetch};
 pub use block::{Vector, Work};
-pub use pack::{copy, pack, pack_columns, prefetch, prefetch_at};
+pub use pack::{copy, pack, pack_columns};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The most rows and elements that any tile has.
@@ -49,6 +52,14 @@ pub struct Sweep {
 }
 
 impl Sweep {
+    /// `len` steps, in runs that are short enough for an [`Ahead`] where they can be.
+    pub fn even(len: usize, a_step: usize, b_step: usize) -> Self {
+        const RUN: usize = 16;
+        let run = if len.is_multiple_of(RUN) { RUN } else { len };
+        let segments = len.checked_div(run).unwrap_or(0);
+        Self { segments, len: run, a_step, a_segment: run * a_step, b_step, b_segment: run * b_step }
+    }
+
     /// The offset of the last step in a, in b.
     fn last(&self) -> (usize, usize) {
         let (segment, step) = (self.segments - 1, self.len - 1);
@@ -65,7 +76,7 @@ struct Ends {
 }
 
 /// Sweep, rows of a, b, rows of sums.
-type Body = unsafe fn(&Sweep, &[*const f32; MAX_ROWS], *const f32, &[*mut f32; MAX_ROWS], &Ends);
+type Body = unsafe fn(&Sweep, &[*const f32; MAX_ROWS], *const f32, &[*mut f32; MAX_ROWS], &Ends, &mut [Ahead]);
 
 /// A shape that a block of sums can have on this processor, `[row][column]` without gaps.
 #[derive(Clone, Copy, Debug)]
@@ -122,13 +133,30 @@ impl Tile {
     /// Where the sweep leaves `a` or `b`, or `block` is shorter than the tile.
     #[inline]
     pub fn accumulate(&self, sweep: &Sweep, a: &[f32], offsets: &[usize; MAX_ROWS], b: &[f32], block: &mut [f32]) {
+        self.accumulate_ahead(sweep, a, offsets, b, block, &mut []);
+    }
+
+    /// The same; meanwhile the lines of all of `ahead` are asked for.
+    ///
+    /// # Panics
+    /// As [`Tile::accumulate`].
+    #[inline]
+    pub fn accumulate_ahead(
+        &self,
+        sweep: &Sweep,
+        a: &[f32],
+        offsets: &[usize; MAX_ROWS],
+        b: &[f32],
+        block: &mut [f32],
+        ahead: &mut [Ahead],
+    ) {
         let block = &mut block[..self.elements()];
         let mut sums = [block.as_mut_ptr(); MAX_ROWS];
         for (row, sums) in block.chunks_exact_mut(self.columns).zip(&mut sums) {
             *sums = row.as_mut_ptr();
         }
         // SAFETY: the rows of the block.
-        unsafe { self.run(sweep, a, offsets, b, &sums, &Ends { start: std::ptr::null(), relu: false }) };
+        unsafe { self.run(sweep, a, offsets, b, &sums, &Ends { start: std::ptr::null(), relu: false }, ahead) };
     }
 
     /// The same to `rows` of sums that lie apart, the first [`Tile::columns`] of each. They begin with `start`, if there is one; with `relu`, what is at most 0 at
@@ -157,7 +185,7 @@ impl Tile {
         offsets[rows.len()..].fill(first);
         let start = start.map_or(std::ptr::null(), |start| start[..self.columns].as_ptr());
         // SAFETY: every row has a tile's columns (checked above), and so have the spare one and `start`.
-        unsafe { self.run(sweep, a, offsets, b, &sums, &Ends { start, relu }) };
+        unsafe { self.run(sweep, a, offsets, b, &sums, &Ends { start, relu }, &mut []) };
     }
 
     /// `sums = a b`, row after row of each: a has `inner` columns, b and the sums those of the tile. There are whole blocks of rows.
@@ -175,7 +203,7 @@ impl Tile {
             let sums: [*mut f32; MAX_ROWS] = std::array::from_fn(|i| sums.as_mut_ptr().wrapping_add(i * self.columns));
             // SAFETY: these are as many rows of a and of the sums as the tile has, and b is as long (checked above); `available` gives only tiles whose instructions
             // the processor has.
-            unsafe { (self.body)(&sweep, &a, b.as_ptr(), &sums, &ends) };
+            unsafe { (self.body)(&sweep, &a, b.as_ptr(), &sums, &ends, &mut []) };
         }
     }
 
@@ -190,6 +218,7 @@ impl Tile {
         b: &[f32],
         sums: &[*mut f32; MAX_ROWS],
         ends: &Ends,
+        ahead: &mut [Ahead],
     ) {
         if sweep.segments == 0 || sweep.len == 0 {
             return;
@@ -200,7 +229,7 @@ impl Tile {
         let rows = offsets.map(|offset| a.as_ptr().wrapping_add(offset));
         // SAFETY: all elements of a and b lie inside their slices (checked above), the others are the caller's promise; `available` gives only tiles whose
         // instructions the processor has.
-        unsafe { (self.body)(sweep, &rows, b.as_ptr(), sums, ends) };
+        unsafe { (self.body)(sweep, &rows, b.as_ptr(), sums, ends, ahead) };
     }
 }
 

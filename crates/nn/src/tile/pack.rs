@@ -33,24 +33,3 @@ pub fn pack_columns(to: &mut [f32], columns: usize, from: &[f32], inner: usize) 
         }
     }
 }
-
-/// Asks for the cache line of `data[at]` in the second-level cache, as it will be read soon; does nothing beyond the end.
-#[inline(always)]
-pub fn prefetch(data: &[f32], at: usize) {
-    if let Some(element) = data.get(at) {
-        prefetch_at(element);
-    }
-}
-
-/// The same, by the address, which may be any.
-#[inline(always)]
-pub fn prefetch_at(address: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: SSE is part of x86-64; a prefetch changes nothing, and does nothing where there is no memory.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}

@@ -1,7 +1,7 @@
 //! The vectors of AVX2 and AVX-512.
 
 use super::{
-    Ends, MAX_ROWS, Sweep, Tile, Vectors, block,
+    Ahead, Ends, MAX_ROWS, Sweep, Tile, Vectors, block,
     block::{Vector, Work},
 };
 use std::arch::x86_64::*;
@@ -147,9 +147,10 @@ unsafe fn avx2<const ROWS: usize, const VECTORS: usize>(
     b: *const f32,
     c: &[*mut f32; MAX_ROWS],
     ends: &Ends,
+    ahead: &mut [Ahead],
 ) {
     // SAFETY: the caller's promises.
-    unsafe { block::accumulate::<Avx2, ROWS, VECTORS>(sweep, a, b, c, ends) };
+    unsafe { block::accumulate::<Avx2, ROWS, VECTORS>(sweep, a, b, c, ends, ahead) };
 }
 
 /// # Safety
@@ -161,9 +162,10 @@ unsafe fn avx512<const ROWS: usize, const VECTORS: usize>(
     b: *const f32,
     c: &[*mut f32; MAX_ROWS],
     ends: &Ends,
+    ahead: &mut [Ahead],
 ) {
     // SAFETY: the caller's promises.
-    unsafe { block::accumulate::<Avx512, ROWS, VECTORS>(sweep, a, b, c, ends) };
+    unsafe { block::accumulate::<Avx512, ROWS, VECTORS>(sweep, a, b, c, ends, ahead) };
 }
 
 /// # Safety

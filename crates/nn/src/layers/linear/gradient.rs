@@ -1,24 +1,21 @@
 //! The gradients. Both are cut into tiles of their result; every element is one sum in order, so no partial sums are needed.
 
 use super::{Params, device};
-use crate::tile::{MAX_BLOCK, MAX_ROWS, Sweep, Tile, copy, pack, prefetch};
+use crate::tile::{Ahead, MAX_BLOCK, MAX_ROWS, Sweep, Tile, copy, pack};
 use alexnode_core::{
     Engine, Stage, Target,
     host::{Host, Shared},
     kernel::{Access, Args, Kernel},
 };
-use std::ops::Range;
 
-/// Data gradient: inputs that a task computes, about. With [`DEPTH`] the packed weights take 256 KiB, half of the second-level cache of
-/// a small core.
+/// Data gradient: inputs that a task computes, about.
 const INPUTS: usize = 256;
-/// Data gradient: outputs of the layer between two visits of a block.
-const DEPTH: usize = 256;
-/// Elements of a line of the caches.
-pub(super) const LINE: usize = 16;
-/// Weight gradient: inputs and outputs of the tile that a task computes. With 128 samples its inputs take 256 KiB; each is packed
-/// once for this many outputs.
-const TILE: (usize, usize) = (512, 384);
+/// Data gradient: outputs of the layer between two visits of a block. The weights of a panel for them take 32 KiB at most, and stay in the first-level cache.
+const DEPTH: usize = 128;
+/// Weight gradient: inputs of the tile that a task computes. With 128 samples they take 256 KiB.
+const WIDTH: usize = 512;
+/// Weight gradient: tasks of a worker at least. The inputs of a task are packed for its outputs: the more outputs, the less often.
+const TASKS: usize = 4;
 
 /// dx from dy. Arguments: dy, w, dx, scratch.
 pub(crate) struct LinearDataGradient;
@@ -35,16 +32,20 @@ fn task_inputs(p: &Params) -> usize {
     INPUTS / columns * columns
 }
 
-/// Elements that a worker needs for the data gradient: packed weights, then sums.
+/// Elements that a worker needs for the data gradient: a panel of weights, then sums.
 fn data_worker(p: &Params) -> (usize, usize) {
-    let inputs = task_inputs(p);
-    (inputs * DEPTH, inputs * p.batch().next_multiple_of(data_tile(p).rows))
+    (data_tile(p).columns * DEPTH, task_inputs(p) * p.batch().next_multiple_of(data_tile(p).rows))
+}
+
+/// Elements of dy packed for the data gradient.
+fn packed_samples(p: &Params) -> usize {
+    p.batch().next_multiple_of(data_tile(p).rows) * p.outputs()
 }
 
 /// Bytes of scratch for the data gradient.
 fn data_scratch(p: &Params, workers: usize) -> usize {
     let (packed, sums) = data_worker(p);
-    workers * (packed + sums) * 4
+    (packed_samples(p) + workers * (packed + sums)) * 4
 }
 
 impl Kernel for LinearDataGradient {
@@ -60,9 +61,11 @@ impl Kernel for LinearDataGradient {
     }
     fn run(p: &Params, args: &Args<'_>, host: &dyn Host) {
         let (dy, weights) = (args.read::<f32>(0), args.read::<f32>(1));
-        let (dx, space) = (Shared::new(args.write::<f32>(2)), Shared::new(args.write::<f32>(3)));
+        let (dys, space) = args.write::<f32>(3).split_at_mut(packed_samples(p));
+        pack_samples(p, host, dy, dys);
+        let (dx, dys, space) = (Shared::new(args.write::<f32>(2)), &*dys, Shared::new(space));
         let (packed, sums) = data_worker(p);
-        let (inputs, ld) = (p.inputs(), p.y_ld as usize);
+        let inputs = p.inputs();
         let tile = data_tile(p);
         let Tile { rows, columns, .. } = tile;
         let tiles = p.batch().div_ceil(rows);
@@ -78,27 +81,21 @@ impl Kernel for LinearDataGradient {
             sums.fill(0.0);
             for start in (0..p.outputs()).step_by(DEPTH) {
                 let len = DEPTH.min(p.outputs() - start);
-                for step in 0..len {
-                    let row = &weights[(start + step) * inputs + first..][..width];
-                    for (panel, from) in row.chunks(columns).enumerate() {
-                        pack(&mut packed[(panel * len + step) * columns..][..columns], from);
-                    }
-                }
-                let sweep = Sweep { segments: 1, len, a_step: 1, a_segment: 0, b_step: columns, b_segment: 0 };
+                let sweep = Sweep::even(len, rows, columns);
                 // Meanwhile the next weights come from memory: packing alone would wait for each of their lines.
-                let next = start + DEPTH;
-                let mut ahead = next..next + len;
-                let share = len.div_ceil(tiles * panels);
-                for (panel, sums) in
-                    packed.chunks_exact(len * columns).zip(sums.chunks_exact_mut(tiles * tile.elements()))
-                {
+                let next = start + len;
+                let address = weights.as_ptr().wrapping_add(next * inputs + first);
+                let rows_ahead = DEPTH.min(p.outputs() - next);
+                let mut ahead = [Ahead::new(address, rows_ahead, width, inputs, tiles * panels, &sweep)];
+                for (panel, sums) in sums.chunks_exact_mut(tiles * tile.elements()).enumerate() {
+                    let left = first + panel * columns;
+                    let count = columns.min(first + width - left);
+                    for (step, to) in packed.chunks_exact_mut(columns).take(len).enumerate() {
+                        pack(to, &weights[(start + step) * inputs + left..][..count]);
+                    }
                     for (i, block) in sums.chunks_exact_mut(tile.elements()).enumerate() {
-                        for row in ahead.by_ref().take(share) {
-                            (0..width).step_by(LINE).for_each(|at| prefetch(weights, row * inputs + first + at));
-                        }
-                        // Rows beyond the last sample compute that again.
-                        let row = |row: usize| (i * rows + row).min(p.batch() - 1) * ld + start;
-                        tile.accumulate(&sweep, dy, &std::array::from_fn(row), panel, block);
+                        let dys = &dys[(i * p.outputs() + start) * rows..][..len * rows];
+                        tile.accumulate_ahead(&sweep, dys, &std::array::from_fn(|i| i), packed, block, &mut ahead);
                     }
                 }
             }
@@ -121,6 +118,20 @@ impl Kernel for LinearDataGradient {
     }
 }
 
+/// Packs dy: for every row of tiles, that output of each of its samples (0 beyond the last), output after output. Every task reads all of it; as it lies, the samples of a tile are
+/// too far apart for the processor to see where they go on.
+fn pack_samples(p: &Params, host: &dyn Host, dy: &[f32], packed: &mut [f32]) {
+    let (rows, ld) = (data_tile(p).rows, p.y_ld as usize);
+    alexnode_core::host::parallel_chunks(host, packed, rows * p.outputs(), |tile, packed| {
+        let samples = &dy[tile * rows * ld..];
+        for (o, to) in packed.chunks_exact_mut(rows).enumerate() {
+            for (sample, to) in to.iter_mut().enumerate() {
+                *to = if tile * rows + sample < p.batch() { samples[sample * ld + o] } else { 0.0 };
+            }
+        }
+    });
+}
+
 /// Calls `f(i, position, len)` for the runs of neighbours among the inputs `first..first + count`: input `first + i` lies at `position`.
 fn for_runs(p: &Params, first: usize, count: usize, mut f: impl FnMut(usize, usize, usize)) {
     let c = if p.x_ld == p.in_c { p.inputs() } else { p.in_c as usize };
@@ -139,11 +150,11 @@ pub(super) fn packed_dy(p: &Params) -> usize {
 
 /// Elements of x that a task packs.
 fn packed_x(p: &Params) -> usize {
-    TILE.0.next_multiple_of(weight_tile(p).columns) * p.batch()
+    WIDTH.next_multiple_of(weight_tile(p).columns) * p.batch()
 }
 
 fn weight_tile(p: &Params) -> Tile {
-    Tile::new(p.outputs().min(TILE.1), p.inputs().min(TILE.0))
+    Tile::new(p.outputs(), p.inputs().min(WIDTH))
 }
 
 /// Bytes of scratch for the weight gradient.
@@ -168,7 +179,7 @@ impl Kernel for LinearWeightGradient {
         let (dys, space) = args.write::<f32>(4).split_at_mut(packed_dy(p));
         // SAFETY: every output comes once.
         pack_and_sum(p, host, dy, dys, &|first, sums| copy(unsafe { db.range(first, sums.len()) }, sums));
-        weight_gradient(p, host, x, dys, space, &|block| {
+        weight_gradient(p, host, x, dys, space, [&dw], &|block| {
             for (at, sums) in block.rows() {
                 // SAFETY: every weight comes once.
                 copy(unsafe { dw.range(at, sums.len()) }, sums);
@@ -184,8 +195,6 @@ impl Kernel for LinearWeightGradient {
 pub(super) struct Block<'a> {
     /// The place of its first element among the weights.
     at: usize,
-    /// Likewise of the block that comes next.
-    next: usize,
     /// Elements from one row to the next there.
     inputs: usize,
     rows: usize,
@@ -202,32 +211,28 @@ impl Block<'_> {
         let rows = self.sums.chunks_exact(self.tile.columns).take(self.rows).enumerate();
         rows.map(|(row, sums)| (self.at + row * self.inputs, &sums[..self.columns]))
     }
-    /// The places of the rows of the next block, of a whole one: it may be smaller.
-    #[inline(always)]
-    pub fn next_rows(&self) -> impl Iterator<Item = Range<usize>> {
-        (0..self.tile.rows).map(|row| self.next + row * self.inputs).map(|at| at..at + self.tile.columns)
-    }
 }
 
-/// The gradient of the weights in blocks, each element of which comes once, complete: `done(block)`.
-pub(super) fn weight_gradient(
+/// The gradient of the weights in blocks, each element of which comes once, complete: `done(block)`. Meanwhile the places of the next block in all of `used` come from memory.
+pub(super) fn weight_gradient<const N: usize>(
     p: &Params,
     host: &dyn Host,
     x: &[f32],
     dys: &[f32],
     space: &mut [f32],
+    used: [&Shared<'_, f32>; N],
     done: &(impl Fn(&Block<'_>) + Sync),
 ) {
     let space = Shared::new(space);
     let tile = weight_tile(p);
     let Tile { rows, columns, .. } = tile;
     let (inputs, outputs, batch) = (p.inputs(), p.outputs(), p.batch());
-    // Whole blocks.
-    let height = TILE.1 / rows * rows;
-    let (across, down) = (inputs.div_ceil(TILE.0), outputs.div_ceil(height));
+    let (across, blocks) = (inputs.div_ceil(WIDTH), outputs.div_ceil(rows));
+    let height = blocks.div_ceil((TASKS * host.workers()).div_ceil(across)) * rows;
+    let down = outputs.div_ceil(height);
     host.parallel(across * down, &|task, worker| {
-        let (left, top) = (task / down * TILE.0, task % down * height);
-        let width = TILE.0.min(inputs - left);
+        let (left, top) = (task / down * WIDTH, task % down * height);
+        let width = WIDTH.min(inputs - left);
         // SAFETY: every worker has its own space, and runs one task at a time.
         let packed = unsafe { space.range(worker * packed_x(p), packed_x(p)) };
         for (sample, row) in x.chunks(p.x_row()).take(batch).enumerate() {
@@ -240,18 +245,19 @@ pub(super) fn weight_gradient(
                 to[count..].fill(0.0);
             }
         }
-        let sweep = Sweep { segments: 1, len: batch, a_step: rows, a_segment: 0, b_step: columns, b_segment: 0 };
+        let sweep = Sweep::even(batch, rows, columns);
         for first in (top..outputs.min(top + height)).step_by(rows) {
             let column = &dys[first * batch..][..rows * batch];
             for (panel, packed) in packed.chunks_exact(batch * columns).take(width.div_ceil(columns)).enumerate() {
                 let mut sums = [0.0; MAX_BLOCK];
                 let sums = &mut sums[..tile.elements()];
-                tile.accumulate(&sweep, column, &std::array::from_fn(|i| i), packed, sums);
                 let at = first * inputs + left + panel * columns;
                 let rest = width - panel * columns;
                 let next = if rest > columns { at + columns } else { (first + rows) * inputs + left };
+                let mut ahead = used.map(|used| Ahead::new(used.address(next), rows, columns, inputs, 1, &sweep));
+                tile.accumulate_ahead(&sweep, column, &std::array::from_fn(|i| i), packed, sums, &mut ahead);
                 let (rows, columns) = (rows.min(outputs - first), columns.min(rest));
-                done(&Block { at, next, inputs, rows, columns, sums, tile });
+                done(&Block { at, inputs, rows, columns, sums, tile });
             }
         }
     });

@@ -4,7 +4,7 @@ use super::{Linear, Params, device};
 use crate::{
     layers::relu::relu,
     lower::{Tensor, Value},
-    tile::{Sweep, Tile},
+    tile::{Ahead, Sweep, Tile},
 };
 use alexnode_core::{
     Engine, Shape, Stage, StepState, Target,
@@ -12,10 +12,13 @@ use alexnode_core::{
     kernel::{Access, Args, Kernel},
 };
 
-/// Outputs that a task computes: the more, the less often the samples are read; with 128 samples their sums take 24 KiB.
-const OUTPUTS: usize = 48;
-/// Packed samples between two visits of a block: 16 KiB, which stay in the first-level cache.
-const PANEL: usize = 4 * 1024;
+/// Outputs that a task computes at most: the more, the less often the samples are read, which are too many for the second-level cache; with 128 samples their
+/// sums take 96 KiB.
+const OUTPUTS: usize = 192;
+/// Tasks of a worker at least, where there are as many outputs.
+const TASKS: usize = 4;
+/// Inputs between two visits of a block. The weights of a task for them take 192 KiB, the samples 128 KiB.
+const DEPTH: usize = 256;
 
 /// Inputs that a task packs.
 const PIECE: usize = 256;
@@ -27,19 +30,25 @@ fn tile(p: &Params) -> Tile {
     Tile::new(p.outputs().min(OUTPUTS), p.batch())
 }
 
+/// Outputs of a task: whole blocks.
+fn task_outputs(p: &Params, workers: usize) -> usize {
+    let rows = tile(p).rows;
+    p.outputs().div_ceil(TASKS * workers).min(OUTPUTS).next_multiple_of(rows)
+}
+
 /// Elements of the packed samples.
 fn packed(p: &Params) -> usize {
     p.batch().next_multiple_of(tile(p).columns) * p.inputs()
 }
 
 /// Elements of the sums of a task.
-fn sums(p: &Params) -> usize {
-    p.batch().next_multiple_of(tile(p).columns) * OUTPUTS.next_multiple_of(tile(p).rows)
+fn sums(p: &Params, workers: usize) -> usize {
+    p.batch().next_multiple_of(tile(p).columns) * task_outputs(p, workers)
 }
 
 /// Bytes of scratch.
 fn scratch(p: &Params, workers: usize) -> usize {
-    (packed(p) + workers * sums(p)) * 4
+    (packed(p) + workers * sums(p, workers)) * 4
 }
 
 impl LinearForward {
@@ -74,27 +83,32 @@ impl Kernel for LinearForward {
         let (samples, space) = args.write::<f32>(4).split_at_mut(packed(p));
         pack(p, host, x, samples);
         let (samples, space) = (&*samples, Shared::new(space));
-        let (inputs, size) = (p.inputs(), sums(p));
+        let (inputs, size, each) = (p.inputs(), sums(p, host.workers()), task_outputs(p, host.workers()));
         let tile = tile(p);
         let Tile { rows, columns, .. } = tile;
-        let (panels, depth) = (p.batch().div_ceil(columns), PANEL / columns);
-        host.parallel(p.outputs().div_ceil(OUTPUTS), &|task, worker| {
-            let first = task * OUTPUTS;
-            let outputs = OUTPUTS.min(p.outputs() - first);
+        let panels = p.batch().div_ceil(columns);
+        host.parallel(p.outputs().div_ceil(each), &|task, worker| {
+            let first = task * each;
+            let outputs = each.min(p.outputs() - first);
             let tiles = outputs.div_ceil(rows);
             // SAFETY: every worker has its own sums, and runs one task at a time.
             let sums = unsafe { space.range(worker * size, size) };
             let sums = &mut sums[..tiles * panels * tile.elements()];
             sums.fill(0.0);
-            for start in (0..inputs).step_by(depth) {
-                let len = depth.min(inputs - start);
-                let sweep = Sweep { segments: 1, len, a_step: 1, a_segment: 0, b_step: columns, b_segment: 0 };
+            for start in (0..inputs).step_by(DEPTH) {
+                let len = DEPTH.min(inputs - start);
+                let sweep = Sweep::even(len, 1, columns);
+                // Meanwhile the next weights come from memory.
+                let next = start + len;
+                let width = DEPTH.min(inputs - next);
+                let address = weights.as_ptr().wrapping_add(first * inputs + next);
+                let mut ahead = [Ahead::new(address, outputs, width, inputs, tiles * panels, &sweep)];
                 for (panel, sums) in sums.chunks_exact_mut(tiles * tile.elements()).enumerate() {
                     let samples = &samples[(panel * inputs + start) * columns..][..len * columns];
                     for (i, block) in sums.chunks_exact_mut(tile.elements()).enumerate() {
                         // Rows beyond the last output compute that again.
                         let row = |row: usize| (first + (i * rows + row).min(outputs - 1)) * inputs + start;
-                        tile.accumulate(&sweep, weights, &std::array::from_fn(row), samples, block);
+                        tile.accumulate_ahead(&sweep, weights, &std::array::from_fn(row), samples, block, &mut ahead);
                     }
                 }
             }

@@ -2,11 +2,11 @@
 
 use super::{
     Params,
-    gradient::{Block, LINE, pack_and_sum, packed_dy, weight_gradient, weight_scratch},
+    gradient::{Block, pack_and_sum, packed_dy, weight_gradient, weight_scratch},
 };
 use crate::{
     sgd::{SgdParams, Update},
-    tile::{for_vectors, prefetch_at},
+    tile::for_vectors,
 };
 use alexnode_core::{
     Engine, Stage, Target,
@@ -67,7 +67,7 @@ impl Kernel for LinearUpdate {
         });
         if let Some(update) = weight_update {
             // SAFETY: every weight comes once.
-            weight_gradient(&p.layer, host, x, dys, space, &|block| unsafe {
+            weight_gradient(&p.layer, host, x, dys, space, [&weights, &momentum], &|block| unsafe {
                 apply(update, block, &weights, &momentum);
             });
         }
@@ -79,7 +79,7 @@ impl Kernel for LinearUpdate {
 
 for_vectors!(unsafe apply, apply_any, (update: Update, block: &Block<'_>, weights: &Shared<'_, f32>, momentum: &Shared<'_, f32>));
 
-/// Updates the weights of `block`, and asks for those of the next one: they come from memory while its gradient is multiplied.
+/// Updates the weights of `block`.
 ///
 /// # Safety
 /// Nobody else uses them.
@@ -89,11 +89,5 @@ unsafe fn apply_any(update: Update, block: &Block<'_>, weights: &Shared<'_, f32>
         // SAFETY: the caller's promise.
         let (w, v) = unsafe { (weights.range(at, gradient.len()), momentum.range(at, gradient.len())) };
         update.apply(w, v, gradient);
-    }
-    for row in block.next_rows() {
-        for at in row.step_by(LINE) {
-            prefetch_at(weights.address(at));
-            prefetch_at(momentum.address(at));
-        }
     }
 }

@@ -245,7 +245,7 @@ impl Backward<'_> {
 #[inline(always)]
 fn ahead(x: &[f32], pixel: usize, ld: usize, channels: Range<usize>) {
     for channel in channels.step_by(LANES) {
-        prefetch(x, pixel * ld + channel);
+        prefetch(x.as_ptr().wrapping_add(pixel * ld + channel));
     }
 }
 
