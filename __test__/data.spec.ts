@@ -133,7 +133,7 @@ test('a file that vanishes during a run ends it with its name and what to do; th
     code: 'ERR_DATA',
     message: /cat.\d+\.png: cannot be read: .*; when the data set was opened, it was in order$/,
   });
-  t.regex((error as Error & { hint: string }).hint, /^start again, or go on with `--resume`/);
+  t.regex((error as Error & { hint: string }).hint, /^Start again, or go on with `--resume`/);
   t.like(second.result, { status: 'failed', error: { code: 'ERR_DATA' } });
   await second.dispose();
 

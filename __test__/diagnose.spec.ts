@@ -328,9 +328,9 @@ test('a network that is wrong or sure of everything is no judge of labels', (t) 
   });
   t.is(suspects(judged(2)).length, 2);
   t.deepEqual(suspects(judged(3)), []);
-  t.is(labelSuspects(suspects(judged(2)), ['x', 'y'], ['a', 'b'], { top1Error: 0.6 }), undefined);
+  t.is(labelSuspects(suspects(judged(2)), ['x', 'y'], ['a', 'b'], { top1Error: 0.6 }, 'folder'), undefined);
   t.regex(
-    labelSuspects(suspects(judged(2)), ['x', 'y'], ['a', 'b'], judged(2))?.message ?? '',
+    labelSuspects(suspects(judged(2)), ['x', 'y'], ['a', 'b'], judged(2), 'folder')?.message ?? '',
     /2 images.*x: labelled a, looks like b/,
   );
 });

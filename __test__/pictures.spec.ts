@@ -28,16 +28,24 @@ test('filters: one scale for all, enlarged without smoothing, a block per tower'
   const path = join(folder(t), 'filters.png');
   writeFilters(path, filters(), { towers: 2 });
   const { width, height, channels, data } = decode(readFileSync(path));
-  // 16 filters of 44 pixels in a row, three rows in a block, as in the paper's Figure 3.
-  t.deepEqual([width, height, channels], [16 * 48 + 4, 2 * (3 * 48) + 16 + 4, 3]);
+  // Two blocks side by side, six rows of eight filters of 44 pixels each.
+  t.deepEqual([width, height, channels], [2 * (8 * 48) + 16 + 4, 6 * 48 + 4, 3]);
   const pixel = (x: number, y: number) => Array.from(data.slice((y * width + x) * 3, (y * width + x) * 3 + 3));
   t.deepEqual(pixel(0, 0), [255, 255, 255], 'the ground is white');
   t.deepEqual(pixel(4, 4), [0, 128, 128], 'the smallest weight, in red');
   t.deepEqual(pixel(7, 7), [0, 128, 128], 'the same weight, enlarged four times');
   t.deepEqual(pixel(8, 4), [128, 128, 128]);
-  const second = 3 * 48 + 16 + 4;
-  t.deepEqual(pixel(4 + 43, second + 43), [128, 128, 255], 'the largest weight, in the block of the second tower');
-  t.deepEqual(pixel(4, 3 * 48 + 4 + 8), [255, 255, 255], 'space between the towers');
+  const second = 8 * 48 + 16 + 4;
+  t.deepEqual(pixel(second + 43, 4 + 43), [128, 128, 255], 'the largest weight, in the block of the second tower');
+  t.deepEqual(pixel(8 * 48 + 4 + 8, 4), [255, 255, 255], 'space between the towers');
+  // The ninth filter begins the second row of the first tower, the last one ends the last row of the second tower.
+  t.deepEqual(pixel(4, 4 + 48), [128, 128, 128]);
+  t.deepEqual(pixel(width - 5, height - 5), [128, 128, 128]);
+});
+
+test('filters: one tower is one block', (t) => {
+  const one = decode(filtersPng(filters()));
+  t.deepEqual([one.width, one.height], [16 * 48 + 4, 6 * 48 + 4]);
 });
 
 test('filters: any number of channels, a single filter, weights that are all equal or not finite', async (t) => {

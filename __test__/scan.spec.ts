@@ -193,6 +193,7 @@ test('a scan goes on where an earlier one ended, and looks again at what has cha
 
   await using again = await scanFolder({ source: folder, cacheDir });
   t.is(again.done, 120);
+  await t.throwsAsync(again.findings({ signal: AbortSignal.abort() }), { code: 'ERR_ABORTED' });
   t.deepEqual(await again.findings(), found);
   const changed = join(folder, 'dog', '7.png');
   const { size, atime, mtime } = statSync(changed);

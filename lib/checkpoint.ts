@@ -5,20 +5,10 @@ import { z } from 'zod';
 import { readHead as readHeadNative, readCheckpoint as readNative } from '#native';
 
 import { AlexnodeError, native, nativeAsync, reason } from './errors.js';
-import type { Metrics, Totals } from './events.js';
+import type { Cursor, Metrics, Totals } from './events.js';
 import { readIfThere, TEMPORARY, writeAtomic } from './files.js';
 import type { ScheduleState } from './recipe.js';
-import type { RunConfig } from './run.js';
-
-/** Where a training stands: everything that the order of images, augmentation and dropout depend on besides the seed. */
-export interface Cursor {
-  /** Running epoch, from 0. */
-  epoch: number;
-  /** Batches of it that are done; all of them where only its validation is missing. */
-  batch: number;
-  /** Optimiser steps of the run that are done. */
-  step: number;
-}
+import type { RunConfig } from './settle.js';
 
 /** The lowest validation error of a run. */
 export interface Best {

@@ -1,10 +1,10 @@
 /** `compare()`: two networks on the same images, and whether what they differ by is more than chance. */
 import { check, compareCallSchema } from './config.js';
 import { namesOf } from './data.js';
-import type { Precision } from './engine.js';
 import { usage } from './errors.js';
 import { described } from './evaluate.js';
 import type { Guess } from './model.js';
+import type { Precision } from './precision.js';
 import { credit, largest, mcnemar, wilson } from './statistics.js';
 import { type MeasureOptions, Together } from './together.js';
 

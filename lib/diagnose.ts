@@ -247,12 +247,26 @@ export function suspects(judged: Judgement): Suspect[] {
   return found.sort((a, b) => b.probability - a.probability || a.id - b.id);
 }
 
+/** How a wrong label is mended. */
+const MEND: Record<DatasetInfo['kind'], string> = {
+  folder: 'move the file into the folder of its class',
+  tar: 'leave the file out (--quarantine), or make the archive anew with it in the folder of its class',
+  list: 'change it in the list',
+  webdataset: 'make the archive anew with the right class beside the image',
+  pack: 'mend it in the data that was packed, and pack again',
+  cifar10: "change it in the binary file: it is the first byte of the image's record of 3,073",
+  ilsvrc2012: 'it stays: the archives are read as they were handed out',
+  stream: 'give the image another one',
+  generated: 'nothing is to be done: the program itself drew the image',
+};
+
 /** The warning of images whose labels look wrong; `names` are theirs, in the same order. */
 export function labelSuspects(
   found: readonly Suspect[],
   names: readonly string[],
   classes: readonly string[],
   { top1Error }: Pick<Metrics, 'top1Error'>,
+  kind: DatasetInfo['kind'],
 ): WarningEvent | undefined {
   const [first] = found;
   // A network that is wrong half of the time is no judge.
@@ -264,7 +278,7 @@ export function labelSuspects(
   return warning(
     'LABEL_SUSPECT',
     `${found.length === 1 ? 'an image' : `${found.length} images`} may have a wrong label, the surest: ${described[0] ?? ''}`,
-    'Look at the pictures in report.html ("Most confident mistakes"); where the label is wrong, move the file into the folder of its class.',
+    `Look at the pictures in report.html ("Most confident mistakes"); where the label is wrong, ${MEND[kind]}.`,
     { images: found.length, files: described.slice(0, 20) },
   );
 }

@@ -8,13 +8,9 @@ import { nativeAsync } from './errors.js';
 import type { Metrics } from './events.js';
 import type { NetworkSpec } from './layers.js';
 import { any, count, type Shape } from './options.js';
+import type { Precision } from './precision.js';
 import type { Profile, ProfileOptions, TimingOptions, Timings } from './timings.js';
 import type { Layout } from './torchvision.js';
-
-/** The arithmetic of the layers that multiply; sums, norms and the loss are in 32-bit floats everywhere. The processor knows `fp32` only. */
-export type Precision = (typeof PRECISIONS)[number];
-/** All of them. */
-export const PRECISIONS = ['fp32', 'tf32', 'bf16'] as const;
 
 /** What an engine is made of. */
 export interface EngineConfig {

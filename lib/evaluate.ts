@@ -1,9 +1,10 @@
 /** `evaluate()`: how good a checkpoint is on some data, or several are whose probabilities are averaged. */
 import { check, evaluateCallSchema } from './config.js';
-import type { Evaluation, Precision } from './engine.js';
+import type { Evaluation } from './engine.js';
 import { usage } from './errors.js';
 import type { Metrics } from './events.js';
 import { inferenceOf, type Model } from './model.js';
+import type { Precision } from './precision.js';
 import { credit, wilson } from './statistics.js';
 import { type MeasureOptions, stopped, Together } from './together.js';
 

@@ -1,6 +1,4 @@
 /** What a training tells while it runs. Plain JSON: the same objects go to `for await`, `--json` and `events.ndjson`. */
-import type { Cursor } from './checkpoint.js';
-import type { InitReport } from './init.js';
 
 /** Loss (mean negative log probability, nats) and errors (shares from 0 to 1) over some images. */
 export interface Metrics {
@@ -92,6 +90,37 @@ export interface Change {
   key: string;
   from: unknown;
   to: unknown;
+}
+
+/** Where a training stands: everything that the order of images, augmentation and dropout depend on besides the seed. */
+export interface Cursor {
+  /** Running epoch, from 0. */
+  epoch: number;
+  /** Batches of it that are done; all of them where only its validation is missing. */
+  batch: number;
+  /** Optimiser steps of the run that are done. */
+  step: number;
+}
+
+/** How a layer begins. */
+export interface InitLayer {
+  layer: string;
+  weights: 'loaded' | 'fresh';
+  /** Why it is fresh. */
+  why?: string;
+  /** Whether it stays as it is. */
+  frozen: boolean;
+}
+
+/** What a training started from. */
+export interface InitReport {
+  path: string;
+  sha256: string;
+  /** Its network. */
+  network: string;
+  /** Whose mean image is subtracted: the file's, which is what its weights are used to, or that of the data. */
+  mean: 'file' | 'data';
+  layers: InitLayer[];
 }
 
 /** The first event. */

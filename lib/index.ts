@@ -36,7 +36,7 @@ export {
   type StepPart,
   writeRoofline,
 } from './bench/index.js';
-export { type CheckpointMetadata, type Cursor, readCheckpoint, type Saved } from './checkpoint.js';
+export { type CheckpointMetadata, readCheckpoint, type Saved } from './checkpoint.js';
 export { type ChangedImage, type CompareCall, type ComparedModel, type Comparison, compare } from './compare.js';
 export { parseDuration } from './config.js';
 export {
@@ -56,17 +56,19 @@ export {
   type KernelCompiler,
   type Problem,
 } from './doctor.js';
-export type { EvaluateOptions, Evaluation, Judgement, Precision, Tensor } from './engine.js';
-export { PRECISIONS } from './engine.js';
+export type { EvaluateOptions, Evaluation, Judgement, Tensor } from './engine.js';
 export { type Environment, VERSION } from './environment.js';
 export { AlexnodeError, type ErrorCode } from './errors.js';
 export { type EvaluateCall, type EvaluatedModel, type EvaluationReport, evaluate } from './evaluate.js';
 export type {
   Change,
   CheckpointEvent,
+  Cursor,
   EndEvent,
   EpochEvent,
   Finding,
+  InitLayer,
+  InitReport,
   LayerHealth,
   Metrics,
   PauseEvent,
@@ -102,7 +104,6 @@ export {
   type TimingFound,
 } from './gpu-check/index.js';
 export { type ImageInput, isPicture, listPictures, type Pixels } from './images.js';
-export type { InitLayer, InitReport } from './init.js';
 export * from './layers.js';
 export { type Live, type LiveOptions, serveLive } from './live/index.js';
 export {
@@ -126,11 +127,12 @@ export {
   packDataset,
   verifyPack,
 } from './pack.js';
+export { PRECISIONS, type Precision } from './precision.js';
 export type { TrainOptions } from './prepare.js';
 export type { Progress, RatePair, Rates, Recipe, Schedule, ScheduleSpec, ScheduleState } from './recipe.js';
 export { type Rehearsal, type RehearseCall, rehearse } from './rehearse.js';
 export { type Report, type ReportCall, report } from './report/index.js';
-export { type Manifest, Run, type RunConfig, readManifest, type Session } from './run.js';
+export { type Manifest, Run, readManifest, type Session } from './run.js';
 export {
   LEAVE_OUT,
   type LeaveOut,
@@ -146,7 +148,7 @@ export {
   writeScanReport,
 } from './scan.js';
 export { createSchedule } from './schedule.js';
-export type { TrainerOptions } from './settle.js';
+export type { RunConfig, TrainerOptions } from './settle.js';
 export { type Neighbour, type Similar, type SimilarCall, similar } from './similar.js';
 export {
   type Ceilings,

@@ -1,10 +1,11 @@
 /** The addon's model with types and our errors: one promise per call, nothing else. */
 import { NativeModel } from '#native';
 import { type Dataset, innerDataset } from './data.js';
-import type { Evaluation, Precision } from './engine.js';
+import type { Evaluation } from './engine.js';
 import { nativeAsync } from './errors.js';
 import { type Images, innerImages } from './images.js';
 import type { NetworkSpec } from './layers.js';
+import type { Precision } from './precision.js';
 import type { Layout } from './torchvision.js';
 
 /** What a model is made of. */

@@ -2,33 +2,12 @@
 import picomatch from 'picomatch';
 
 import { AlexnodeError, usage } from './errors.js';
-import type { WarningEvent } from './events.js';
+import type { InitLayer, InitReport, WarningEvent } from './events.js';
 import type { NetworkSpec } from './layers.js';
 import { suggestion } from './nearest.js';
 import { describeNetwork, parametricLayers } from './network.js';
 import type { Recipe } from './recipe.js';
 import { fileOf, type Weights } from './weights.js';
-
-/** How a layer begins. */
-export interface InitLayer {
-  layer: string;
-  weights: 'loaded' | 'fresh';
-  /** Why it is fresh. */
-  why?: string;
-  /** Whether it stays as it is. */
-  frozen: boolean;
-}
-
-/** What a training started from. */
-export interface InitReport {
-  path: string;
-  sha256: string;
-  /** Its network. */
-  network: string;
-  /** Whose mean image is subtracted: the file's, which is what its weights are used to, or that of the data. */
-  mean: 'file' | 'data';
-  layers: InitLayer[];
-}
 
 /** What is taken over from a file. */
 export interface Adoption {

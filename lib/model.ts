@@ -3,7 +3,6 @@ import { z } from 'zod';
 import { Batcher, type Question } from './batcher.js';
 import type { CheckpointMetadata } from './checkpoint.js';
 import { check, modelSchema, predictSchema } from './config.js';
-import type { Precision } from './engine.js';
 import { AlexnodeError, usage } from './errors.js';
 import { checkImage, type ImageInput, prepareImages } from './images.js';
 import { Inference } from './inference.js';
@@ -12,7 +11,8 @@ import { suggestion } from './nearest.js';
 import { chooseDevices, lastHidden } from './network.js';
 import { any, type Shape, text } from './options.js';
 import { ordered, type Started } from './ordered.js';
-import type { RunConfig } from './run.js';
+import type { Precision } from './precision.js';
+import type { RunConfig } from './settle.js';
 import { largest } from './statistics.js';
 import { fileOf, openWeights, type Weights } from './weights.js';
 

@@ -1,9 +1,9 @@
 /** What a network costs before anything is allocated, and the devices that there are. */
 import { describeNetwork as describeNative, listDevices as listNative } from '#native';
 
-import type { Precision } from './engine.js';
 import { native, usage } from './errors.js';
 import type { NetworkSpec } from './layers.js';
+import type { Precision } from './precision.js';
 import type { Recipe } from './recipe.js';
 
 /** One layer of a described network. */

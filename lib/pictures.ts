@@ -21,13 +21,13 @@ export interface CurveRow {
 const FILTER_PIXELS = 44;
 const GAP = 4;
 const TOWER_GAP = 16;
-/** A block of filters is about this many times as wide as high, like those of the paper's Figure 3. */
-const ASPECT = 5;
+/** A picture of filters is about this many times as wide as high. */
+const ASPECT = 3;
 
 /**
  * Draws filters in a grid, in their order, each enlarged without smoothing. Three input channels are shown as colours; of any other
  * number the mean is shown in grey. One scale for all: the smallest weight is black, the largest one white. With `towers: 2` the two halves
- * are two blocks, one above the other, as in the paper's Figure 3.
+ * are two blocks, the first tower's on the left and the second one's on the right.
  */
 export function filtersPng(tensor: FilterTensor, options: { towers?: 1 | 2 } = {}): Uint8Array {
   return encode(filterImage(tensor, options.towers ?? 1));
@@ -48,18 +48,18 @@ function filterImage({ shape, data }: FilterTensor, towers: number): Image {
   const { low, range } = extent(data);
   const scale = Math.max(1, Math.round(FILTER_PIXELS / Math.max(rows, columns)));
   const block = Math.ceil(count / towers);
-  const across = gridColumns(block);
+  const across = gridColumns(block, ASPECT / towers);
   const down = Math.ceil(block / across);
   const cell = { width: columns * scale + GAP, height: rows * scale + GAP };
-  const blockHeight = down * cell.height + TOWER_GAP;
+  const blockWidth = across * cell.width + TOWER_GAP;
 
-  const width = across * cell.width + GAP;
-  const height = towers * blockHeight - TOWER_GAP + GAP;
+  const width = towers * blockWidth - TOWER_GAP + GAP;
+  const height = down * cell.height + GAP;
   const pixels = new Uint8Array(width * height * 3).fill(255);
   for (let index = 0; index < count; index += 1) {
     const place = index % block;
-    const left = GAP + (place % across) * cell.width;
-    const top = GAP + Math.floor(index / block) * blockHeight + Math.floor(place / across) * cell.height;
+    const left = GAP + Math.floor(index / block) * blockWidth + (place % across) * cell.width;
+    const top = GAP + Math.floor(place / across) * cell.height;
     const weights = filter(index);
     for (let y = 0; y < rows * scale; y += 1) {
       for (let x = 0; x < columns * scale; x += 1) {
@@ -94,11 +94,14 @@ function extent(data: Float32Array): { low: number; range: number } {
   return high > low ? { low, range: high - low } : { low: Number.isFinite(low) ? low - 0.5 : 0, range: 1 };
 }
 
-/** Filters in a row: a divisor of `count` that makes the block about as wide as wanted; without a good one, rows that do not end flush. */
-function gridColumns(count: number): number {
-  const wide = Math.max(1, Math.round(Math.sqrt(count * ASPECT)));
+/**
+ * Filters in a row of `count`: a divisor of it that makes the grid about `aspect` times as wide as high; without a good one, rows that do not end
+ * flush.
+ */
+function gridColumns(count: number, aspect: number): number {
+  const wide = Math.max(1, Math.round(Math.sqrt(count * aspect)));
   const divisors = Array.from({ length: 16 }, (_, i) => i + 1).filter((columns) => count % columns === 0);
-  const distance = (columns: number) => Math.abs(Math.log((columns * columns) / count / ASPECT));
+  const distance = (columns: number) => Math.abs(Math.log((columns * columns) / count / aspect));
   const best = divisors.reduce((a, b) => (distance(b) < distance(a) ? b : a), 1);
   return distance(best) < 1 ? best : Math.min(wide, 16, count);
 }

@@ -3,38 +3,15 @@ import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
 import { Checkpoints } from './checkpoint.js';
-import type { DatasetConfig, DatasetInfo } from './data.js';
-import type { Precision } from './engine.js';
+import type { DatasetInfo } from './data.js';
 import type { Environment } from './environment.js';
 import { AlexnodeError, reason, usage } from './errors.js';
 import type { Change, EpochEvent, TrainEvent, TrainResult } from './events.js';
 import { makeFolder, readIfThere, TEMPORARY, writeAtomic } from './files.js';
-import type { InitReport } from './init.js';
-import type { NetworkSpec } from './layers.js';
 import { type Lock, takeLock } from './lock.js';
 import { metricsRows, metricsText } from './metrics.js';
-import type { Recipe } from './recipe.js';
+import type { RunConfig } from './settle.js';
 import { EventFile } from './tensorboard.js';
-
-/** Everything that decides what a run computes. Stored in `run.json` and in every checkpoint. */
-export interface RunConfig {
-  /** Name of the preset; `null` for a network of the user's own. */
-  preset: string | null;
-  network: NetworkSpec;
-  recipe: Recipe;
-  data: DatasetConfig;
-  devices: string[];
-  /** CPU threads of the computation; `null`: as many as there are. The result does not depend on it. */
-  threads: number | null;
-  seed: number;
-  precision: Precision;
-  /** Wall-clock seconds between checkpoints inside an epoch; `null`: only at the end of epochs. */
-  saveEvery: number | null;
-  /** What other network's weights it started from; `null` or absent where it drew its own. */
-  init?: InitReport | null;
-  /** Whether it writes event files for TensorBoard. */
-  tensorboard?: boolean;
-}
 
 /** One start of a trainer in a run. */
 export interface Session {

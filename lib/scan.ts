@@ -130,28 +130,36 @@ export class Scan implements AsyncDisposable {
 
   /** Looks at all files. ERR_ABORTED where `signal` ends it; the next scan of the folder goes on from there. */
   async *run(options: { signal?: AbortSignal } = {}): AsyncGenerator<ScanProgress, void> {
-    const { signal } = options;
-    const cancel = () => native(() => this.#survey.cancel());
-    signal?.addEventListener('abort', cancel, { once: true });
-    const hint = 'What was found is kept: the same command goes on where it stopped.';
-    try {
-      for (;;) {
-        if (signal?.aborted === true) throw new AlexnodeError('ERR_ABORTED', 'the scan was stopped', { hint });
-        const progress = await nativeAsync(() => this.#survey.step()).catch((error: unknown) => {
-          if (signal?.aborted !== true) throw error;
-          throw new AlexnodeError('ERR_ABORTED', 'the scan was stopped', { hint, cause: error });
-        });
-        if (progress === null) return;
-        yield JSON.parse(progress) as ScanProgress;
-      }
-    } finally {
-      signal?.removeEventListener('abort', cancel);
+    for (;;) {
+      const progress = await this.#until(options.signal, () => this.#survey.step());
+      if (progress === null) return;
+      yield JSON.parse(progress) as ScanProgress;
     }
   }
 
-  /** What was found. ERR_USAGE before `run()` has come to its end. */
-  async findings(): Promise<ScanFindings> {
-    return JSON.parse(await nativeAsync(() => this.#survey.findings())) as ScanFindings;
+  /** What was found. ERR_USAGE before `run()` has come to its end; ERR_ABORTED where `signal` ends it. */
+  async findings(options: { signal?: AbortSignal } = {}): Promise<ScanFindings> {
+    return JSON.parse(await this.#until(options.signal, () => this.#survey.findings())) as ScanFindings;
+  }
+
+  /** A call that `signal` ends. */
+  async #until<T>(signal: AbortSignal | undefined, call: () => Promise<T>): Promise<T> {
+    const stopped = (cause?: unknown) =>
+      new AlexnodeError('ERR_ABORTED', 'the scan was stopped', {
+        hint: 'What was found is kept: the same command goes on where it stopped.',
+        cause,
+      });
+    const isAborted = () => signal?.aborted === true;
+    if (isAborted()) throw stopped();
+    const cancel = () => native(() => this.#survey.cancel());
+    signal?.addEventListener('abort', cancel, { once: true });
+    try {
+      return await nativeAsync(call);
+    } catch (error) {
+      throw isAborted() ? stopped(error) : error;
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+    }
   }
 
   /** Gives threads and memory back. Does nothing the second time. */

@@ -1,6 +1,6 @@
 /** Which steps come next: as many as share their rates and fit into the epoch. */
-import type { Cursor } from './checkpoint.js';
 import type { Segment } from './engine.js';
+import type { Cursor } from './events.js';
 import type { Rates, Recipe, Schedule } from './recipe.js';
 
 /** What decides about segments, apart from where the training stands. */

@@ -1,16 +1,35 @@
 /** What a trainer is made of, checked and with every default filled in. */
 import { z } from 'zod';
 import { check, checkRecipe, seedSchema } from './config.js';
-import type { Dataset } from './data.js';
-import type { Precision } from './engine.js';
+import type { Dataset, DatasetConfig } from './data.js';
 import { usage } from './errors.js';
-import type { InitReport } from './init.js';
+import type { InitReport } from './events.js';
 import type { NetworkSpec } from './layers.js';
 import { suggestion } from './nearest.js';
 import { applyRecipe, parametricLayers } from './network.js';
 import { any, count, devices, flag, positive, type Shape, text } from './options.js';
+import type { Precision } from './precision.js';
 import type { Recipe } from './recipe.js';
-import type { RunConfig } from './run.js';
+
+/** Everything that decides what a run computes. Stored in `run.json` and in every checkpoint. */
+export interface RunConfig {
+  /** Name of the preset; `null` for a network of the user's own. */
+  preset: string | null;
+  network: NetworkSpec;
+  recipe: Recipe;
+  data: DatasetConfig;
+  devices: string[];
+  /** CPU threads of the computation; `null`: as many as there are. The result does not depend on it. */
+  threads: number | null;
+  seed: number;
+  precision: Precision;
+  /** Wall-clock seconds between checkpoints inside an epoch; `null`: only at the end of epochs. */
+  saveEvery: number | null;
+  /** What other network's weights it started from; `null` or absent where it drew its own. */
+  init?: InitReport | null;
+  /** Whether it writes event files for TensorBoard. */
+  tensorboard?: boolean;
+}
 
 /** What a trainer is made of. */
 export interface TrainerOptions {

@@ -11,9 +11,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import type { Dataset } from './data.js';
-import { Engine, type Precision } from './engine.js';
+import { Engine } from './engine.js';
 import type { NetworkSpec } from './layers.js';
 import { parametricLayers } from './network.js';
+import type { Precision } from './precision.js';
 import type { Recipe } from './recipe.js';
 import { createSchedule } from './schedule.js';
 import { nextSegment } from './segment.js';

@@ -1,9 +1,10 @@
 /** Where a training stands: the cursor, the sums behind the metrics, the best validation. Saved and resumed whole. */
-import type { CheckpointMetadata, Cursor, Progressed } from './checkpoint.js';
+import type { CheckpointMetadata, Progressed } from './checkpoint.js';
 import type { SegmentReport } from './engine.js';
 import type { AlexnodeError } from './errors.js';
 import {
   addTotals,
+  type Cursor,
   type EpochEvent,
   type LayerHealth,
   type Metrics,

@@ -2,9 +2,9 @@
 import { z } from 'zod';
 import { measureCeilings as measureNative } from '#native';
 import { check } from './config.js';
-import type { Precision } from './engine.js';
 import { nativeAsync } from './errors.js';
 import { any, count, flag, type Shape, text } from './options.js';
+import type { Precision } from './precision.js';
 
 /** How carefully to measure. */
 export interface TimingOptions {

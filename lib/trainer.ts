@@ -1,7 +1,7 @@
 /** The training loop. It reads from top to bottom: epochs, segments of steps, validation, checkpoint. */
 
 import { z } from 'zod';
-import { type CheckpointMetadata, type Cursor, parseMetadata, type Saved } from './checkpoint.js';
+import { type CheckpointMetadata, parseMetadata, type Saved } from './checkpoint.js';
 import { check } from './config.js';
 import { checkClasses, type Dataset, namesOf } from './data.js';
 import { causeOfChance, diagnoseEpoch, inputBound, labelSuspects, suspects } from './diagnose.js';
@@ -20,6 +20,7 @@ import { AlexnodeError, fromNative, usage } from './errors.js';
 import type {
   Change,
   CheckpointEvent,
+  Cursor,
   EpochEvent,
   LayerHealth,
   Metrics,
@@ -38,10 +39,10 @@ import { describeNetwork, type NetworkInfo, parametricLayers } from './network.j
 import { any, type Shape, whole } from './options.js';
 import { Pace } from './pace.js';
 import type { Rates, Recipe } from './recipe.js';
-import type { Run, RunConfig } from './run.js';
+import type { Run } from './run.js';
 import { createSchedule } from './schedule.js';
 import { nextSegment, ratesAt, type SegmentPlan } from './segment.js';
-import { settle, type TrainerOptions, trainerSchema } from './settle.js';
+import { type RunConfig, settle, type TrainerOptions, trainerSchema } from './settle.js';
 import { Standing } from './standing.js';
 import type { Profile, ProfileOptions, TimingOptions, Timings } from './timings.js';
 import { profileSchema, timingSchema } from './timings.js';
@@ -343,7 +344,7 @@ export class Trainer implements AsyncDisposable {
     if (this.#judgement === undefined) return undefined;
     const found = suspects(this.#judgement);
     const ids = Uint32Array.from(found, ({ id }) => id);
-    return labelSuspects(found, namesOf(this.data, 'val', ids), this.data.classes, val);
+    return labelSuspects(found, namesOf(this.data, 'val', ids), this.data.classes, val, this.data.info.kind);
   }
 
   async #checkpoint(run: Run, why: CheckpointEvent['why'], best = false): Promise<CheckpointEvent> {

@@ -1,7 +1,7 @@
 /** What a bench reports: plain JSON. */
-import type { Precision } from '../engine.js';
 import type { Environment } from '../environment.js';
 import { fromNative } from '../errors.js';
+import type { Precision } from '../precision.js';
 import type { Ceilings, Pass, Spread } from '../timings.js';
 
 /** The parts of a step. Their milliseconds add up to those of the step: they are what lies between the stamps of one and the same step. */

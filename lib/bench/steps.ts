@@ -1,7 +1,7 @@
 /** From stamps to the parts of a step and the passes of its layers. */
-import type { Precision } from '../engine.js';
 import type { NetworkSpec } from '../layers.js';
 import type { NetworkInfo } from '../network.js';
+import type { Precision } from '../precision.js';
 import { rowFinder, rowNames, rowsOf } from '../rows.js';
 import type { Ceilings, Interval, Pass, Profile, ProfiledStep } from '../timings.js';
 import {

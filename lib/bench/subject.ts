@@ -1,11 +1,11 @@
 /** What a bench measures: a preset's network on data that is there at once, in a trainer of its own. */
 import { type Dataset, openDataset } from '../data.js';
-import type { Precision } from '../engine.js';
 import { usage } from '../errors.js';
 import { thousandClasses } from '../gpu-check/thousand.js';
 import type { LayerSpec, NetworkSpec } from '../layers.js';
 import { type Preset, preset } from '../models/index.js';
 import { suggestion } from '../nearest.js';
+import type { Precision } from '../precision.js';
 import { rowsOf } from '../rows.js';
 import { Trainer } from '../trainer.js';
 

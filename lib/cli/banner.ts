@@ -10,7 +10,7 @@ import {
   type Training,
   type WarningEvent,
 } from '../index.js';
-import { bytes, count, millions, percent, printable, rateText, shortPath, table, time } from './format.js';
+import { bytes, count, millions, percent, plural, printable, rateText, shortPath, table, time } from './format.js';
 
 /** A line with its subject in the left column. */
 export function line(subject: string, text: string): string {
@@ -29,9 +29,9 @@ function deviceText(names: string[], why: string): string {
 function dataText(info: DatasetInfo): string {
   const { classes, train, val, imageSize, split, source, kind, quarantined, keptTogether } = info;
   const name = kind === 'generated' ? 'generated' : `${source} (${kind})`;
-  const validation = val === 0 ? 'no validation images' : `${count(val)} validation images`;
+  const validation = val === 0 ? 'no validation images' : plural(val, 'validation image');
   const together = keptTogether === 0 ? '' : `, ${count(keptTogether)} that look alike kept together`;
-  const out = quarantined === 0 ? '' : `; ${count(quarantined)} files left out by the quarantine list`;
+  const out = quarantined === 0 ? '' : `; ${plural(quarantined, 'file')} left out by the quarantine list`;
   return `${name}: ${classes.length} classes, ${count(train)} training and ${validation} of ${imageSize} pixels, split ${split}${together}${out}`;
 }
 
@@ -74,7 +74,7 @@ export function banner(training: Training): string {
     ),
     line(
       'plan',
-      `${recipe.epochs} epochs of ${count(batches)} steps of ${recipe.batch} images, ${count(steps)} steps; ` +
+      `${plural(recipe.epochs, 'epoch')} of ${plural(batches, 'step')} of ${plural(recipe.batch, 'image')}, ${plural(steps, 'step')}; ` +
         `lr ${rateText(recipe.lr)} (${schedule.type}), seed ${config.seed}`,
     ),
     line('memory', `${memoryText(info)}${disk}`),
@@ -142,20 +142,23 @@ export function rehearsalText(rehearsal: Rehearsal): string {
     '\n',
     `${table(['memory', 'weights', 'momentum', 'activations', 'total'], memory, 1)}\n`,
     '\n',
-    line('step', `${count(launches)} launches, ${count(transfers)} transfers, ${bytes(transferBytes)} between devices`),
+    line(
+      'step',
+      `${count(launches)} launches, ${plural(transfers, 'transfer')}, ${bytes(transferBytes)} between devices`,
+    ),
     line(
       'rehearsal',
-      `${rehearsal.steps} steps, ${time(rehearsal.secondsPerStep)} each, ${count(rehearsal.imagesPerSecond)} images/s; ` +
+      `${plural(rehearsal.steps, 'step')}, ${time(rehearsal.secondsPerStep)} each, ${count(rehearsal.imagesPerSecond)} images/s; ` +
         `first loss ${rehearsal.firstLoss.toFixed(3)}`,
     ),
     validation === null
       ? line('', 'no validation images')
-      : line('', `validation of ${count(validation.images)} images in ${time(validation.seconds)}`),
+      : line('', `validation of ${plural(validation.images, 'image')} in ${time(validation.seconds)}`),
     line('', `checkpoint of ${bytes(checkpoint.bytes)} in ${time(checkpoint.seconds)}`),
     line('', `resumed step identical in ${rehearsal.tensorsCompared} tensors`),
     line(
       'forecast',
-      `${time(forecast.seconds)} for ${count(forecast.steps)} steps in ${recipe.epochs} epochs, ` +
+      `${time(forecast.seconds)} for ${plural(forecast.steps, 'step')} in ${plural(recipe.epochs, 'epoch')}, ` +
         `${bytes(forecast.diskBytes)} on the disk (${bytes(forecast.freeBytes)} free${enough})`,
     ),
   ].join('');

@@ -5,7 +5,7 @@ import { type ChangedImage, type CompareCall, type Comparison, compare } from '.
 import { intervalText, line } from './banner.js';
 import { EXIT, printJson } from './exit.js';
 import { addCommonFlags, cropCount, whole } from './flags.js';
-import { count, percent, printable } from './format.js';
+import { count, percent, plural, printable } from './format.js';
 import { Interrupt } from './interrupt.js';
 
 interface Flags extends Omit<CompareCall, 'models' | 'signal'> {
@@ -60,9 +60,12 @@ function comparisonText({ models, data, split, crops, samples, counts, pValue, c
   const rest = changed.length - SHOWN;
   return [
     ...models.map((model, index) =>
-      line(index === 0 ? 'first' : 'second', `${model.checkpoint}: ${model.network} after ${count(model.step)} steps`),
+      line(
+        index === 0 ? 'first' : 'second',
+        `${model.checkpoint}: ${model.network} after ${plural(model.step, 'step')}`,
+      ),
     ),
-    line('data', `${data}: ${count(samples)} images (${split}), ${crops} view${crops === 1 ? '' : 's'} each`),
+    line('data', `${data}: ${plural(samples, 'image')} (${split}), ${plural(crops, 'view')} each`),
     ...models.flatMap(({ sameData }, index) =>
       sameData
         ? []
@@ -78,7 +81,7 @@ function comparisonText({ models, data, split, crops, samples, counts, pValue, c
       `both ${count(both)}, only the first ${count(first)}, only the second ${count(second)}, neither ${count(neither)}`,
     ),
     line('test', `${verdict({ counts, pValue })} (McNemar, exact)`),
-    line('changed', `${count(changed.length)} of ${count(samples)} images`),
+    line('changed', `${count(changed.length)} of ${plural(samples, 'image')}`),
     ...telling.slice(0, SHOWN).map(changeText),
     rest > 0 ? `  and ${count(rest)} more: --json lists all\n` : '',
   ].join('');

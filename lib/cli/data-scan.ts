@@ -56,7 +56,7 @@ async function run(source: string, { report, quarantine, json = false, ...rest }
     process.stderr.write(`${count(scan.done)} of ${count(scan.images)} images are known from an earlier scan\n`);
   }
   await look(scan, json, interrupt.signal);
-  const findings = await scan.findings();
+  const findings = await scan.findings({ signal: interrupt.signal });
   const place = quarantine ?? scan.quarantinePath;
   if (place === null) {
     throw new AlexnodeError('ERR_USAGE', 'there is no cache folder for the quarantine list', {

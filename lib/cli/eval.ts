@@ -5,7 +5,7 @@ import { type EvaluateCall, type EvaluationReport, evaluate } from '../index.js'
 import { intervalText, line } from './banner.js';
 import { EXIT, printJson } from './exit.js';
 import { addCommonFlags, cropCount, whole } from './flags.js';
-import { count, percent, time } from './format.js';
+import { count, percent, plural, time } from './format.js';
 import { Interrupt } from './interrupt.js';
 
 interface Flags extends Omit<EvaluateCall, 'model' | 'signal'> {
@@ -41,10 +41,10 @@ function evaluationText(report: EvaluationReport): string {
     several ? `; alone ${percent(top1Error)}, top 5: ${percent(top5Error)}` : '';
   return [
     ...models.map((model) =>
-      line('model', `${model.checkpoint}: ${model.network} after ${count(model.step)} steps${alone(model)}`),
+      line('model', `${model.checkpoint}: ${model.network} after ${plural(model.step, 'step')}${alone(model)}`),
     ),
     line('device', `${devices.join(' and ')}, ${precisions.join(' and ')}`),
-    line('data', `${data}: ${count(samples)} images (${split}), ${crops} view${crops === 1 ? '' : 's'} each`),
+    line('data', `${data}: ${plural(samples, 'image')} (${split}), ${plural(crops, 'view')} each`),
     several ? line('average', `probabilities of ${models.length} networks`) : '',
     line('loss', loss.toFixed(4)),
     line(

@@ -9,6 +9,11 @@ export function count(value: number): string {
   return Math.round(value).toLocaleString('en-US');
 }
 
+/** `1 epoch`, `1,234 epochs`. */
+export function plural(value: number, unit: string): string {
+  return `${count(value)} ${unit}${value === 1 ? '' : 's'}`;
+}
+
 /** `12.3 M`. */
 export function millions(value: number): string {
   return value < 1e5 ? count(value) : `${(value / 1e6).toLocaleString('en-US', { maximumFractionDigits: 1 })} M`;

@@ -4,7 +4,7 @@ import { type Params, SingleBar } from 'cli-progress';
 import type { EpochEvent, Report, StartEvent, StepEvent, TrainEvent, Training, TrainResult } from '../index.js';
 import { banner, line, warningText } from './banner.js';
 import { printJson } from './exit.js';
-import { count, percent, rateText, shortPath, time } from './format.js';
+import { count, percent, plural, rateText, shortPath, time } from './format.js';
 import { reportText } from './report.js';
 
 /** Shows a training. */
@@ -166,7 +166,7 @@ export class TextReporter implements Reporter {
           : '';
     const parts = [
       `\n`,
-      line('end', `${status} after ${epochs} epochs, ${count(steps)} steps, ${time(seconds)}${measured}`),
+      line('end', `${status} after ${plural(epochs, 'epoch')}, ${plural(steps, 'step')}, ${time(seconds)}${measured}`),
     ];
     if (folder !== undefined) {
       parts.push(line('open', `${folder}: run.json, metrics.csv${this.#drawn ? ', filters.png, curve.svg' : ''}`));

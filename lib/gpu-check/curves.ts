@@ -1,7 +1,7 @@
 /** The loss of every step from one seed in each precision: where fp32 gets to, tf32 and bf16 must get, too. */
 import type { Dataset } from '../data.js';
-import type { Precision } from '../engine.js';
 import { fromNative } from '../errors.js';
+import type { Precision } from '../precision.js';
 import { Trainer } from '../trainer.js';
 import { checkNetwork } from './network.js';
 import type { Curve, CurvesFound, Findings } from './report.js';

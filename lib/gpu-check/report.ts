@@ -1,6 +1,6 @@
 /** What a check reports: plain JSON. */
-import type { Precision } from '../engine.js';
 import type { Environment } from '../environment.js';
+import type { Precision } from '../precision.js';
 import type { SlotsRow } from '../slots.js';
 import type { Ceilings, Pass, Spread, Timings } from '../timings.js';
 

@@ -1,8 +1,8 @@
 /** The time of every layer against what the device can do at most, measured in the same minutes. */
 import type { Dataset } from '../data.js';
-import type { Precision } from '../engine.js';
 import { fromNative } from '../errors.js';
 import type { NetworkSpec } from '../layers.js';
+import type { Precision } from '../precision.js';
 import type { Recipe } from '../recipe.js';
 import { rowFinder, rowNames } from '../rows.js';
 import { type Ceilings, measureCeilings, type PartTiming, type Spread, type TimingOptions } from '../timings.js';

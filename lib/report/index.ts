@@ -166,7 +166,7 @@ function addSuspects(view: View, data: Dataset, judged: Judgement): void {
     'val',
     Uint32Array.from(found, ({ id }) => id),
   );
-  const labels = labelSuspects(found, names, data.classes, judged);
+  const labels = labelSuspects(found, names, data.classes, judged, data.info.kind);
   const known = view.warnings.some(({ code }) => code === 'LABEL_SUSPECT');
   if (labels !== undefined && !known) view.warnings.push(labels);
 }

@@ -226,14 +226,14 @@ function filters({ filters: now, grown, manifest }: View): Html {
   if (now === undefined) return NONE;
   const towers = manifest.config.network.layers.some((layer) => layer.type === 'conv2d' && layer.groups === 2);
   return html`<h2 id="filters">What the first layer sees</h2>
-<p class="dim">The filters of the first convolution, one scale for all${towers ? '; above those of the first tower, below those of the second (the paper, figure 3)' : ''}.</p>
+<p class="dim">The filters of the first convolution, one scale for all${towers ? '; on the left those of the first tower, on the right those of the second (the paper, figure 3)' : ''}.</p>
 <div class="filters"><img alt="filters of the first layer" src="${now}"></div>
 ${
   grown.length < 2
     ? NONE
     : html`<h3>How they grew</h3><div class="grown">${grown.map(
         ({ epoch, picture }) =>
-          html`<figure><img alt="filters after ${epoch} epochs" src="${picture}"><figcaption class="dim">after epoch ${epoch}</figcaption></figure>`,
+          html`<figure><img alt="filters after epoch ${epoch}" src="${picture}"><figcaption class="dim">after epoch ${epoch}</figcaption></figure>`,
       )}</div>`
 }`;
 }

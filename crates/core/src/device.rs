@@ -19,7 +19,7 @@ impl FromStr for DeviceName {
     fn from_str(s: &str) -> Result<Self> {
         let bad = || {
             Error::usage(format!("unknown device '{s}'"))
-                .hint("a device is `cpu`, `cuda:N` or `emulated:N`, e.g. `--devices cpu,cpu`")
+                .hint("A device is `cpu`, `cuda:N` or `emulated:N`, e.g. `--devices cpu,cpu`.")
         };
         if s == "cpu" {
             return Ok(Self::Cpu);
@@ -63,7 +63,7 @@ impl FromStr for Precision {
             "fp32" => Ok(Self::Fp32),
             "tf32" => Ok(Self::Tf32),
             "bf16" => Ok(Self::Bf16),
-            _ => Err(Error::usage(format!("unknown precision '{s}'")).hint("one of `fp32`, `tf32` and `bf16`")),
+            _ => Err(Error::usage(format!("unknown precision '{s}'")).hint("One of `fp32`, `tf32` and `bf16`.")),
         }
     }
 }

@@ -87,7 +87,7 @@ impl Window {
             return Err(Error::shape(format!(
                 "a window of {size} does not fit into {extent} pixels + padding {padding}"
             ))
-            .hint("use larger images, a smaller window or more padding"));
+            .hint("Use larger images, a smaller window or more padding."));
         }
         let span = padded - size;
         let mut count = 1 + if ceil { span.div_ceil(stride) } else { span / stride };

@@ -66,7 +66,7 @@ impl CpuBackend {
         }
         if let Some(threads) = threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
             return Err(Error::usage(format!("threads must lie between 1 and {MAX_THREADS}, got {threads}"))
-                .hint("leave `threads` out to use every processor"));
+                .hint("Leave `threads` out to use every processor."));
         }
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         Ok((threads.unwrap_or_else(available) / slots).max(1))

@@ -50,7 +50,7 @@ fn too_large(bytes: usize, free: Option<u64>) -> Error {
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let free = free.map_or(String::new(), |free| format!(", {} MiB are free", mib(free)));
     Error::device(format!("cpu: cannot reserve {} MiB{free}", mib(bytes as u64)))
-        .hint("use a smaller batch, smaller images or a smaller network, or end other programs")
+        .hint("Use a smaller batch, smaller images or a smaller network, or end other programs.")
 }
 
 #[cfg(test)]

@@ -242,5 +242,5 @@ fn failure(slot: usize, command: &Command, panic: &(dyn std::any::Any + Send)) -
         Command::Stamp(_) => "stamp",
     };
     Error::kernel(format!("{what} failed on slot {slot} (cpu): {text}"))
-        .hint("this is a mistake in alexnode: please report it with the command and the configuration")
+        .hint("This is a mistake in alexnode: please report it with the command and the configuration.")
 }

@@ -88,7 +88,7 @@ impl CudaBackend {
                 return Err(Error::device(format!(
                     "{name}: sm_{compute} has no {precision} tensor cores, sm_80 is the first"
                 ))
-                .hint("use `--precision fp32`"));
+                .hint("Use `--precision fp32`."));
             }
             let engine = Engine::Cuda(Target { compute: device.compute, precision });
             let (description, free) = (device.description.clone(), Some(device.memory.0));

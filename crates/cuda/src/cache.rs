@@ -72,7 +72,7 @@ impl Cache {
         }
         let refused = |e: io::Error| {
             Error::device(format!("cannot write compiled kernels to {}", self.folder.display()))
-                .hint("set ALEXNODE_CACHE to a folder that can be written")
+                .hint("Set ALEXNODE_CACHE to a folder that can be written.")
                 .caused_by(e)
         };
         fs::create_dir_all(&self.folder).map_err(refused)?;

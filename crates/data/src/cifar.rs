@@ -75,7 +75,7 @@ fn find_in(folder: &Path) -> Result<Option<Found>> {
     }
     let test = test.ok_or_else(|| {
         Error::data(format!("{}: test_batch.bin (or test_batch.bin.xz) is missing", folder.display()))
-            .hint("put it beside the data_batch files: its images are the validation set")
+            .hint("Put it beside the data_batch files: its images are the validation set.")
     })?;
     train.sort_by(|a, b| natural(&a.0, &b.0));
     let names = Some(folder.join("batches.meta.txt")).filter(|p| p.is_file());
@@ -132,7 +132,7 @@ fn class_names(path: &Path) -> Result<Vec<String>> {
             path.display(),
             names.len()
         ))
-        .hint("the file of CIFAR-10 has ten; without the file its names are used"));
+        .hint("The file of CIFAR-10 has ten; without the file its names are used."));
     }
     Ok(names)
 }
@@ -150,7 +150,7 @@ fn read_file(path: &Path, classes: usize, cache: &Cache) -> Result<Part> {
     let failed = |e: std::io::Error| {
         Error::data(format!("{}: cannot be read: {e}", path.display()))
             .caused_by(e)
-            .hint("copy or download the file again")
+            .hint("Copy or download the file again.")
     };
     let file = File::open(path).map_err(failed)?;
     let most = (MAX_RECORDS * RECORD) as u64 + 1;
@@ -176,7 +176,7 @@ fn read_file(path: &Path, classes: usize, cache: &Cache) -> Result<Part> {
             path.display(),
             raw.len()
         ))
-        .hint("copy or download the file again"));
+        .hint("Copy or download the file again."));
     }
     let mut part = Part {
         first: 0,

@@ -357,7 +357,7 @@ impl Dataset {
                     enumerate(&empty)
                 ))
                 .hint(
-                    "repair the files that were skipped or add others; every class needs images in train and in val",
+                    "Repair the files that were skipped or add others; every class needs images in train and in val.",
                 ));
             }
         }

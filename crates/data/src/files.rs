@@ -91,7 +91,7 @@ impl Files {
             let known = read_up_to(&file, 0, &mut magic).map_err(unreadable)?;
             if let Some(name) = compression(&magic[..known]) {
                 return Err(Error::data(format!("{}: the archive is compressed ({name})", path.display()))
-                    .hint("decompress it first: images are read from their place inside the .tar"));
+                    .hint("Decompress it first: images are read from their place inside the .tar."));
             }
             let times = times(&meta);
             files.mark.extend([meta.len(), times[0], times[1]].into_iter().flat_map(u64::to_le_bytes));
@@ -137,7 +137,7 @@ impl Files {
                     named().display(),
                     path.display()
                 ))
-                .hint("copy or download it again"));
+                .hint("Copy or download it again."));
             }
             visit(Entry {
                 path: path.strip_prefix(".").unwrap_or(&path).into(),
@@ -204,7 +204,7 @@ impl Files {
         let unreadable = |e: io::Error| {
             Error::data(format!("{}: the folder cannot be read: {e}", full.display()))
                 .caused_by(e)
-                .hint("check that it exists and that you may read it (`ls -ld`)")
+                .hint("Check that it exists and that you may read it (`ls -ld`).")
         };
         for item in fs::read_dir(&full).map_err(unreadable)? {
             let item = item.map_err(unreadable)?;
@@ -260,7 +260,7 @@ impl Files {
 
 fn unreadable(path: &Path, e: io::Error) -> Error {
     Error::data(format!("{}: cannot be read as a .tar archive: {e}", path.display())).caused_by(e).hint(
-        "name a folder with a folder per class, a .tar of one (not compressed), or a folder with the CIFAR-10 binaries",
+        "Name a folder with a folder per class, a .tar of one (not compressed), or a folder with the CIFAR-10 binaries.",
     )
 }
 

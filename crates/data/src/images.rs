@@ -123,7 +123,7 @@ pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     paths.sort_unstable();
     if paths.is_empty() {
         return Err(Error::data(format!("{}: there are no pictures in it", folder.display()))
-            .hint("a picture is a JPEG, PNG, WebP, GIF or BMP file; hidden files do not count"));
+            .hint("A picture is a JPEG, PNG, WebP, GIF or BMP file; hidden files do not count."));
     }
     Ok(paths)
 }

@@ -28,8 +28,8 @@ pub(crate) const TRAIN: [&str; 2] = ["train", "training"];
 pub(crate) const VAL: [&str; 5] = ["val", "valid", "validation", "test", "testing"];
 
 /// What folders a data set is made of, for remedies.
-const EXPECTED: &str = "expected a folder per class (photos/cat/1.jpg, photos/dog/2.jpg), \
-    with or without train/ and val/ around (photos/train/cat/1.jpg)";
+const EXPECTED: &str = "Expected a folder per class (photos/cat/1.jpg, photos/dog/2.jpg), \
+    with or without train/ and val/ around (photos/train/cat/1.jpg).";
 
 /// Numbers for names of classes, in the order in which they are met.
 #[derive(Default)]
@@ -131,7 +131,7 @@ pub(crate) fn arranged(name: &str, classes: Classes, mut lists: [Vec<Item>; 2], 
                 message += &format!("; only in val: {}", enumerate(&extra));
             }
             return Err(Error::data(message).hint(
-                "give both folders the same class folders with at least one image each, or remove val/ to have it split off by itself",
+                "Give both folders the same class folders with at least one image each, or remove val/ to have it split off by itself.",
             ));
         }
     }
@@ -160,7 +160,7 @@ fn wrappers(entries: &[Entry]) -> usize {
 fn check_count(name: &str, classes: &[String]) -> Result<()> {
     match classes {
         [only] => Err(Error::data(format!("{name}: there is only one class, '{only}'"))
-            .hint(format!("a classifier tells at least two apart; {EXPECTED}"))),
+            .hint(format!("A classifier tells at least two apart. {EXPECTED}"))),
         _ => Ok(()),
     }
 }

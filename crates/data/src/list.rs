@@ -48,7 +48,7 @@ pub(crate) fn list(options: &DatasetOptions, cache: &Cache, workers: Workers<'_>
     let path = Path::new(&options.source);
     let meta = std::fs::metadata(path).map_err(|e| {
         Error::data(format!("{}: cannot be opened: {e}", options.source)).caused_by(e).hint(
-            "`--data` takes a folder with a folder per class, a .tar of one, a list (.csv, .jsonl), a pack, the archives of ILSVRC2012, the CIFAR-10 binaries, or `generated`",
+            "`--data` takes a folder with a folder per class, a .tar of one, a list (.csv, .jsonl), a pack, the archives of ILSVRC2012, the CIFAR-10 binaries, or `generated`.",
         )
     })?;
     if !meta.is_dir() {
@@ -120,7 +120,7 @@ fn list_pack(options: &DatasetOptions, pack: Pack) -> Result<Listed> {
     let (source, wanted, side) = (&options.source, options.image_size, pack.image_size());
     if wanted > side {
         return Err(Error::usage(format!("{source}: the pack has images of {side} pixels, {wanted} are wanted"))
-            .hint(format!("pack the data again with `--size {wanted}` or larger")));
+            .hint(format!("Pack the data again with `--size {wanted}` or larger.")));
     }
     Ok(Listed {
         kind: DatasetKind::Pack,
@@ -182,7 +182,7 @@ pub(crate) fn list_files(
     if bad.len() == all.len() {
         return Err(Error::data(format!("{}: none of its {} images can be decoded", options.source, all.len()))
             .caused_by(format!("{}: {}", bad[0].path, bad[0].reason))
-            .hint("convert them to JPEG or PNG"));
+            .hint("Convert them to JPEG or PNG."));
     }
     drop(all);
     let mut items = std::mem::take(&mut layout.items);

@@ -16,8 +16,8 @@ use std::{
 const PATH: [&str; 4] = ["path", "file", "filename", "image"];
 const LABEL: [&str; 3] = ["label", "class", "category"];
 const SPLIT: [&str; 3] = ["split", "set", "subset"];
-const EXPECTED: &str = "a CSV has a header with the columns path and label, and split if there is one (photos/1.jpg,cat,train); \
-    a .jsonl has the same as fields: {\"path\": \"photos/1.jpg\", \"label\": \"cat\"}. Paths are relative to the list";
+const EXPECTED: &str = "A CSV has a header with the columns path and label, and split if there is one (photos/1.jpg,cat,train); \
+    a .jsonl has the same as fields: {\"path\": \"photos/1.jpg\", \"label\": \"cat\"}. Paths are relative to the list.";
 
 /// Whether a file is such a list, by its name.
 pub(crate) fn is_list(path: &Path) -> bool {

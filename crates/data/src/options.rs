@@ -137,14 +137,14 @@ impl DatasetOptions {
     pub(crate) fn check(&self) -> Result<()> {
         if self.source.is_empty() {
             return Err(Error::usage("data source: is empty")
-                .hint("name a folder, a .tar file, a folder with the CIFAR-10 binaries, or `generated`"));
+                .hint("Name a folder, a .tar file, a folder with the CIFAR-10 binaries, or `generated`."));
         }
         if !(1..=MAX_SIZE).contains(&self.image_size) {
             return Err(Error::usage(format!("imageSize: expected 1 to {MAX_SIZE}, got {}", self.image_size)));
         }
         if !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
             return Err(Error::usage(format!("valFraction: expected above 0 and below 1, got {}", self.val_fraction))
-                .hint("0.1 keeps a tenth of the images for validation"));
+                .hint("0.1 keeps a tenth of the images for validation."));
         }
         if self.limit == Some(0) {
             return Err(Error::usage("limit: expected at least 1 image, got 0"));
@@ -159,7 +159,7 @@ impl DatasetOptions {
     pub(crate) fn has_files(&self, kind: &str) -> Result<()> {
         match &self.quarantine {
             Some(_) => Err(Error::usage(format!("quarantine: {kind} has no files to leave out"))
-                .hint("a quarantine list goes with a folder or a .tar")),
+                .hint("A quarantine list goes with a folder or a .tar.")),
             None => Ok(()),
         }
     }

@@ -21,14 +21,14 @@ pub(crate) fn leave_out(path: Option<&Path>, entries: &mut Vec<Entry>) -> Result
     let text = fs::read_to_string(path).map_err(|e| {
         Error::data(format!("{shown}: the quarantine list cannot be read: {e}"))
             .caused_by(e)
-            .hint("name a file that `alexnode data scan` has written")
+            .hint("Name a file that `alexnode data scan` has written.")
     })?;
     let mut named = HashSet::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let line: Line = serde_json::from_str(line).map_err(|e| {
             Error::data(format!("{shown}: line {}: {e}", at + 1))
                 .caused_by(e)
-                .hint("a line of a quarantine list is {\"path\":\"cat/1.jpg\",\"reason\":\"...\"}")
+                .hint("A line of a quarantine list is {\"path\":\"cat/1.jpg\",\"reason\":\"...\"}.")
         })?;
         named.insert(line.path);
     }

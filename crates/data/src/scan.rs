@@ -174,7 +174,7 @@ impl Looker {
 /// A file that cannot be used, with what to do about it.
 pub(crate) fn bad_image(name: &str, reason: &str) -> Error {
     Error::data(format!("{name}: {reason}"))
-        .hint("repair, convert or remove the file, or leave such files out with `--on-bad-image skip`")
+        .hint("Repair, convert or remove the file, or leave such files out with `--on-bad-image skip`.")
 }
 
 /// A file that was in order when bad ones were left out. Leaving it out now would change the minibatches after it in a way that no later
@@ -182,6 +182,6 @@ pub(crate) fn bad_image(name: &str, reason: &str) -> Error {
 pub(crate) fn gone_bad(name: &str, reason: &str, found: &Memory) -> Error {
     found.forget();
     Error::data(format!("{name}: {reason}; when the data set was opened, it was in order")).hint(
-        "start again, or go on with `--resume`: a file that is bad then is left out and listed. Or repair it first",
+        "Start again, or go on with `--resume`: a file that is bad then is left out and listed. Or repair it first.",
     )
 }

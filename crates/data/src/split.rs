@@ -223,7 +223,7 @@ fn divide(
 
 fn too_few(name: &str, classes: &[&String]) -> Error {
     Error::data(format!("{name}: too few different images to split off a validation set in: {}", enumerate(classes)))
-        .hint("each class needs at least two different images (copies count once): one to learn from, one to be judged on")
+        .hint("Each class needs at least two different images (copies count once): one to learn from, one to be judged on.")
 }
 
 fn below(hash: &Hash, fraction: f64) -> bool {

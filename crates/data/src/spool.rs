@@ -27,7 +27,7 @@ pub struct Spool {
 fn failed(e: std::io::Error) -> Error {
     Error::data(format!("the images cannot be kept in the folder for temporary files: {e}"))
         .caused_by(e)
-        .hint("make room there, or set TMPDIR to a folder on a larger disk")
+        .hint("Make room there, or set TMPDIR to a folder on a larger disk.")
 }
 
 impl Spool {
@@ -54,7 +54,7 @@ impl Spool {
     pub fn add(&mut self, image: &[u8], class: &str, split: Option<Split>) -> Result<()> {
         if *self.given.get_or_insert(split.is_some()) != split.is_some() {
             return Err(Error::data(format!("image {}: some images name a split and some do not", self.count))
-                .hint("give `split: 'train'` or `'val'` for all images, or for none"));
+                .hint("Give `split: 'train'` or `'val'` for all images, or for none."));
         }
         self.file.write_all(image).map_err(failed)?;
         self.sum.update((image.len() as u64).to_le_bytes());
@@ -71,7 +71,7 @@ impl Spool {
         let file = self.file.into_inner().map_err(|e| failed(e.into_error()))?;
         if self.count == 0 {
             return Err(
-                Error::data(format!("{name}: there are no images in it")).hint("it ended before the first image")
+                Error::data(format!("{name}: there are no images in it")).hint("It ended before the first image.")
             );
         }
         let layout = layout::arranged(name, self.classes, self.lists, self.given == Some(true))?;

@@ -15,8 +15,8 @@ use std::{
 const MAX_LABEL: u64 = 64 << 10;
 /// Names of the classes, a line each, beside the archives.
 const NAMES: [&str; 3] = ["classes.txt", "classnames.txt", "labels.txt"];
-const EXPECTED: &str = "each picture (000123.jpg) has a file with the number or the name of its class (000123.cls) beside it, \
-    or 000123.json with a field `label`";
+const EXPECTED: &str = "Each picture (000123.jpg) has a file with the number or the name of its class (000123.cls) beside it, \
+    or 000123.json with a field `label`.";
 
 /// The archives of a folder that holds nothing else of a data set, sorted; `None` where it is no such folder.
 pub(crate) fn shards(folder: &Path) -> Option<Vec<PathBuf>> {

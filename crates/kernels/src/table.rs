@@ -50,7 +50,7 @@ impl Table {
         for (number, line) in text.lines().enumerate() {
             let wrong = || {
                 Error::usage(format!("line {}: not understood", number + 1))
-                    .hint("delete the file, and run `npm run kernels`")
+                    .hint("Delete the file, and run `npm run kernels`.")
             };
             if let Some(rest) = line.strip_prefix(COMPILER) {
                 rest.split_once(':').ok_or_else(wrong)?.0.clone_into(&mut table.compiler);

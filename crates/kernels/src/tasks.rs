@@ -80,7 +80,7 @@ pub fn check(kernels: &[Kernel], path: &Path, previous: Option<&str>) -> Result<
         Ok(())
     })?;
     println!("{}; {} of them checked", Table::summary(kernels), chosen.len());
-    report(problems).map_err(|e| e.hint("`npm run kernels` writes the table anew; commit it with the kernels"))
+    report(problems).map_err(|e| e.hint("`npm run kernels` writes the table anew; commit it with the kernels."))
 }
 
 /// How `table` differs from that of `kernels`, as far as it shows without compiling them by `compiler`.

@@ -156,10 +156,10 @@ fn replace_by<T>(path: &Path, write: impl FnOnce(&mut File) -> Result<T>) -> Res
 fn unwritable(path: &Path, e: std::io::Error) -> Error {
     let hint = match e.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            "the disk is full: free some space, then resume the run"
+            "The disk is full: free some space, then resume the run."
         }
-        std::io::ErrorKind::NotFound => "the folder does not exist",
-        _ => "check that the folder can be written to",
+        std::io::ErrorKind::NotFound => "The folder does not exist.",
+        _ => "Check that the folder can be written to.",
     };
     Error::checkpoint(format!("{}: cannot be written ({e})", path.display())).hint(hint).caused_by(e)
 }
@@ -192,7 +192,7 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
     if string("sha256") != Some(hex(&hash.finalize()).as_str()) {
         let message = "is damaged, its data do not have the SHA-256 that its header gives";
         return Err(Error::checkpoint(format!("{}: {message}", path.display()))
-            .hint("use an earlier checkpoint of the run, or copy the file again"));
+            .hint("Use an earlier checkpoint of the run, or copy the file again."));
     }
     let metadata = string("alexnode").unwrap_or_default().to_owned();
     Ok(Checkpoint { file, metadata })

@@ -149,7 +149,7 @@ impl Model {
             return Ok(all);
         }
         let message = format!("{}: a probability is not a finite number", self.network.name());
-        Err(Error::new(ErrorCode::Diverged, message).hint("its training had diverged: use an earlier checkpoint"))
+        Err(Error::new(ErrorCode::Diverged, message).hint("Its training had diverged: use an earlier checkpoint."))
     }
 
     /// What layer `layer` puts out for the central crop of each image of `pixels`: a row per image, in it channel after channel, each as rows of the map.
@@ -200,7 +200,7 @@ impl Model {
         let names: Vec<&str> = (0..self.network.len()).map(|index| self.network.layer(index).name()).collect();
         names.iter().position(|known| *known == name).ok_or_else(|| {
             Error::usage(format!("{} has no layer '{name}'", self.network.name()))
-                .hint(format!("it has {}", names.join(", ")))
+                .hint(format!("It has {}.", names.join(", ")))
         })
     }
 

@@ -139,7 +139,7 @@ impl Network {
         if batch == 0 {
             return Err(Error::usage("the batch must have at least one image"));
         }
-        let smaller = |e: Error| e.hint("use a smaller batch");
+        let smaller = |e: Error| e.hint("Use a smaller batch.");
         let image = self.image.as_ref().map_or(self.input, |image| Shape::new(image.image_size, image.image_size, 3));
         check_elements("numbers of images", &[batch, image.h, image.w, image.c]).map_err(smaller)?;
         for (layer, shape) in self.layers.iter().map(LayerSpec::layer).zip(&self.shapes) {

@@ -20,7 +20,7 @@ impl Placement {
             1 | 2 => Ok(Self { towers: devices }),
             n => {
                 Err(Error::usage(format!("a network runs on one device or on two with equal towers, got {n} devices"))
-                    .hint("e.g. `--devices cpu` or `--devices cpu,cpu`"))
+                    .hint("E.g. `--devices cpu` or `--devices cpu,cpu`."))
             }
         }
     }

@@ -204,7 +204,7 @@ impl<'a> Pass<'a> {
                     name(),
                     placement.towers
                 ))
-                .hint("use one device or an even number of channels"));
+                .hint("Use one device or an even number of channels."));
             }
             reads.push(if index + 1 == network.len() && placement.towers > 1 {
                 Reads::All

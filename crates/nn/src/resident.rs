@@ -351,7 +351,7 @@ impl Kind {
         index.map(|index| (kind, index)).ok_or_else(|| {
             let names: Vec<&str> = network.parameters().iter().map(|p| p.name.as_str()).collect();
             Error::usage(format!("{} has no tensor '{name}'", network.name()))
-                .hint(format!("it has {}", names.join(", ")))
+                .hint(format!("It has {}.", names.join(", ")))
         })
     }
 }

@@ -38,8 +38,10 @@ impl Demand<'_> {
             size(free, |bytes, unit| bytes / unit)
         );
         let hint = match self.largest(|batch| Ok(layout(&build(batch, &engines)?)))? {
-            0 => "not even one image per step fits: use smaller images, a smaller network or another device".to_owned(),
-            batch => format!("the largest batch that fits is {batch}: use `--batch {batch}`, or end other programs"),
+            0 => {
+                "Not even one image per step fits: use smaller images, a smaller network or another device.".to_owned()
+            }
+            batch => format!("The largest batch that fits is {batch}: use `--batch {batch}`, or end other programs."),
         };
         Err(Error::device(message).hint(hint))
     }
@@ -119,7 +121,7 @@ mod tests {
         assert!(error.remedy().unwrap().contains("`--batch 77`"), "{error}");
         assert!(demand(77, &[(device, Some(need(77)))]).is_ok());
         let error = demand(128, &[(device, Some(need(1) - 1))]).unwrap_err();
-        assert!(error.remedy().unwrap().contains("not even one image"), "{error}");
+        assert!(error.remedy().unwrap().contains("Not even one image"), "{error}");
     }
 
     #[test]

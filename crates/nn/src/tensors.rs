@@ -51,7 +51,7 @@ impl TensorFile {
     pub fn read(path: &Path) -> Result<Self> {
         let incomplete = |what: String| {
             Error::checkpoint(format!("{}: is not a complete safetensors file ({what})", path.display()))
-                .hint("the file is damaged or of another format; copy or download it again")
+                .hint("The file is damaged or of another format; copy or download it again.")
         };
         let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
         let bytes = file.metadata().map_err(|e| unreadable(path, e))?.len();
@@ -102,7 +102,7 @@ impl TensorFile {
     pub fn check(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo> {
         let wrong = |what: String| {
             Error::checkpoint(format!("{}: {what}", self.path.display()))
-                .hint("the checkpoint belongs to another network: use the run's own preset and number of classes")
+                .hint("The checkpoint belongs to another network: use the run's own preset and number of classes.")
         };
         let info = self.header.info(name).ok_or_else(|| wrong(format!("has no tensor {name}")))?;
         if info.shape != shape {
@@ -181,15 +181,27 @@ pub fn read_head(path: &Path) -> Result<Head> {
         Ok(header(&mut File::open(path)?)?.and_then(|json| serde_json::from_slice(&json).ok()))
     };
     let Json { strings, tensors } = head().map_err(|e| unreadable(path, e))?.ok_or_else(|| {
-        Error::checkpoint(format!("{}: is not a safetensors file", path.display()))
-            .hint("weights are read from safetensors files only: pickles (.pt, .pth) can run code and are never opened")
+        Error::checkpoint(format!("{}: is not a safetensors file", path.display())).hint(expected(path))
     })?;
     Ok(Head { strings, shapes: tensors.into_iter().map(|(name, tensor)| (name, tensor.shape)).collect() })
 }
 
+/// What to give in place of a file of another kind.
+fn expected(path: &Path) -> &'static str {
+    let mut begin = [0; 4];
+    // Pickles begin with their protocol; what PyTorch saves is one in a zip archive.
+    let pickle = File::open(path).and_then(|mut file| file.read_exact(&mut begin)).is_ok()
+        && (begin[0] == 0x80 || begin == *b"PK\x03\x04");
+    if pickle {
+        "A pickle (.pt, .pth) can run code and is never opened: save its tensors as .safetensors."
+    } else {
+        "Weights come from a run, one of its checkpoints, what `export --safetensors` writes, or torchvision's alexnet as .safetensors."
+    }
+}
+
 fn unreadable(path: &Path, e: std::io::Error) -> Error {
     Error::checkpoint(format!("{}: cannot be read ({e})", path.display()))
-        .hint("check the path; nothing has been started in its place")
+        .hint("Check the path; nothing has been started in its place.")
         .caused_by(e)
 }
 
@@ -304,6 +316,22 @@ mod tests {
             fs::write(&path, bad).unwrap();
             assert!(read_head(&path).unwrap_err().message().contains("not a safetensors file"));
             assert!(TensorFile::read(&path).is_err());
+        }
+    }
+
+    #[test]
+    fn a_pickle_is_told_from_other_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let remedy = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read_head(&path).unwrap_err().remedy().unwrap().to_owned()
+        };
+        assert!(remedy(b"\x80\x02}q\x00.").contains("pickle"));
+        assert!(remedy(b"PK\x03\x04 archive/data.pkl").contains("pickle"));
+        // An ONNX model begins with its version.
+        for other in [&b"\x08\x08\x12\x08alexnode"[..], b""] {
+            assert!(remedy(other).contains("torchvision") && !remedy(other).contains("pickle"));
         }
     }
 

@@ -218,7 +218,7 @@ impl Trainer {
             segment.rates.iter().map(|(layer, [weight, _])| format!("{layer} {weight:e}")).collect();
         let message = |what: String| {
             Error::new(ErrorCode::Diverged, format!("the loss of step {step} (epoch {}) is not a finite number: {what}", segment.epoch))
-                .hint(format!("the weights are those before that step; try a smaller learning rate (rates: {}), or look for broken images", rates.join(", ")))
+                .hint(format!("The weights are those before that step; try a smaller learning rate (rates: {}), or look for broken images.", rates.join(", ")))
         };
         for (index, parameter) in self.network.parameters().iter().enumerate() {
             let values = self.resident.get(&self.network, self.placement, index, Kind::Weight)?;
@@ -463,7 +463,7 @@ fn check_class_weights(network: &Network, weights: &[f32]) -> Result<()> {
     }
     match weights.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
         Some(class) => Err(Error::usage(format!("{name}: the weight of class {class} is {}", weights[class]))
-            .hint("weights are finite and not below 0")),
+            .hint("Weights are finite and not below 0.")),
         None => Ok(()),
     }
 }

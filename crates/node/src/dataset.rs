@@ -110,7 +110,7 @@ impl NativeDataset {
     /// # Errors
     /// `ERR_USAGE` after `close()`.
     pub fn get(&self) -> Result<Arc<Dataset>> {
-        let closed = || Error::usage("the data set has been closed").hint("close it after the trainers that use it");
+        let closed = || Error::usage("the data set has been closed").hint("Close it after the trainers that use it.");
         lock(&self.dataset).clone().ok_or_else(closed)
     }
 }

@@ -67,12 +67,12 @@ impl Request<'_> {
     fn kind(&self) -> Result<Kind> {
         let devices: Vec<DeviceName> = self.names.iter().map(|name| name.parse()).collect::<Result<_>>()?;
         let Some(first) = devices.first() else {
-            return Err(Error::usage("no device is named").hint("e.g. `--devices cpu`"));
+            return Err(Error::usage("no device is named").hint("E.g. `--devices cpu`."));
         };
         let kind = std::mem::discriminant(first);
         if let Some(other) = devices.iter().find(|device| std::mem::discriminant(*device) != kind) {
             return Err(Error::usage(format!("{first} and {other} cannot train one network together"))
-                .hint("name devices of one kind, e.g. `--devices cuda:0,cuda:1`"));
+                .hint("Name devices of one kind, e.g. `--devices cuda:0,cuda:1`."));
         }
         let ordinals = devices.iter().filter_map(|device| match device {
             DeviceName::Cuda(n) | DeviceName::Emulated(n) => Some(*n),
@@ -81,7 +81,7 @@ impl Request<'_> {
         match first {
             DeviceName::Cpu if self.precision != Precision::Fp32 => {
                 Err(Error::usage(format!("the processor computes in fp32, not in {}", self.precision))
-                    .hint("use `--precision fp32`, or a CUDA device"))
+                    .hint("Use `--precision fp32`, or a CUDA device."))
             }
             DeviceName::Cpu => Ok(Kind::Cpu),
             DeviceName::Cuda(_) => Ok(Kind::Cuda(ordinals.collect())),

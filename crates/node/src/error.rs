@@ -19,7 +19,7 @@ pub fn guard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 fn panicked(payload: &(dyn Any + Send)) -> Error {
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     Error::kernel(format!("internal error: {}", text.unwrap_or("a panic without a message")))
-        .hint("this is a defect of alexnode; please report it together with the lines on stderr above it")
+        .hint("This is a defect of alexnode; please report it together with the lines on stderr above it.")
 }
 
 /// Runs `work` on the JavaScript thread, for functions that answer at once.

@@ -112,10 +112,10 @@ fn on<T, R>(what: &str, slot: &Slot<T>, work: impl FnOnce(&mut T) -> Result<R>) 
         State::Ready(ready) => ready,
         State::Broken(message) => {
             return Err(Error::kernel(format!("the {what} stopped after an earlier failure: {message}"))
-                .hint(format!("create a new {what}")));
+                .hint(format!("Create a new {what}.")));
         }
         State::Disposed => {
-            return Err(Error::usage(format!("the {what} has been disposed")).hint(format!("create a new {what}")));
+            return Err(Error::usage(format!("the {what} has been disposed")).hint(format!("Create a new {what}.")));
         }
     };
     let mut whole = false;

@@ -100,14 +100,14 @@ impl Session {
                 network.classes,
                 info.classes.len()
             ))
-            .hint("make the network for the classes of the data set"));
+            .hint("Make the network for the classes of the data set."));
         }
         if info.image_size != network.input.image_size {
             return Err(Error::shape(format!(
                 "{}: expected images of {} pixels, the data set was opened with {}",
                 network.name, network.input.image_size, info.image_size
             ))
-            .hint("open the data set with the network's input.imageSize"));
+            .hint("Open the data set with the network's input.imageSize."));
         }
         let statistics = dataset.statistics();
         let images =

@@ -108,7 +108,7 @@ impl Task {
         let cancel = lock(&self.worker.cancel).clone();
         match lock(&self.worker.queue).as_ref() {
             Some(queue) => send(queue, move || settle(guard(|| work(&cancel)))),
-            None => settle(Err(Error::usage(format!("the {} has been disposed", self.name)).hint("create a new one"))),
+            None => settle(Err(Error::usage(format!("the {} has been disposed", self.name)).hint("Create a new one."))),
         }
         Ok(promise)
     }

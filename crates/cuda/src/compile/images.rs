@@ -14,8 +14,8 @@ use std::{
 };
 
 /// How to get a compiler.
-pub const REMEDY: &str = "install NVRTC: `npm run nvrtc:install` in the project's folder; or `python3 -m pip install nvidia-cuda-nvrtc`; or a CUDA toolkit. \
-     ALEXNODE_NVRTC names the library, or its folder, where it is not found";
+pub const REMEDY: &str = "Install NVRTC: `npm run nvrtc:install` in the project's folder; or `python3 -m pip install nvidia-cuda-nvrtc`; or a CUDA toolkit. \
+     ALEXNODE_NVRTC names the library, or its folder, where it is not found.";
 
 /// A compiler of kernels.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Compiler {
                 self.name(),
                 known.join(", ")
             ))
-            .hint("install a version of NVRTC that knows this device")
+            .hint("Install a version of NVRTC that knows this device.")
         };
         architecture.nearest(supported).ok_or_else(unknown)
     }

@@ -310,13 +310,13 @@ impl Worker {
             Cause::Address(address) if self.stacks.borrow().hold(address) => full(&place),
             Cause::Address(address) => Failure::new(format!("{place}: touches what nobody may touch"))
                 .at(address)
-                .hint("compare the index with the size of the buffer; the checking flavour says more"),
+                .hint("Compare the index with the size of the buffer; the checking flavour says more."),
             Cause::Division => {
-                Failure::new(format!("{place}: divides a whole number by zero")).hint("look at what it divides by")
+                Failure::new(format!("{place}: divides a whole number by zero")).hint("Look at what it divides by.")
             }
             Cause::Instruction => {
                 Failure::new(format!("{place}: undefined behaviour that the compiler relied on not to happen"))
-                    .hint("the checking flavour says more")
+                    .hint("The checking flavour says more.")
             }
             Cause::Endless => endless(&place),
         }
@@ -355,19 +355,19 @@ fn deadlock(states: &[State]) -> Failure {
     let places: Vec<String> = places.iter().map(|(place, count)| format!("{count} {place}")).collect();
     let what = format!("deadlock: of {} threads {}", states.len(), places.join(", "));
     Failure::new(what).hint(
-        "let every thread of the block come to the same barrier, every lane of a mask to the same collective, and none end before",
+        "Let every thread of the block come to the same barrier, every lane of a mask to the same collective, and none end before.",
     )
 }
 
 fn full(place: &str) -> Failure {
     Failure::new(format!("{place}: the {} KiB of the thread's stack are full", stack::KERNEL / 1024)).hint(
-        "keep less in local variables and arrays, and end every recursion: a device would be slow with so much, too",
+        "Keep less in local variables and arrays, and end every recursion: a device would be slow with so much, too.",
     )
 }
 
 fn endless(place: &str) -> Failure {
     Failure::new(format!("{place}: does not end: the block has run longer than its limit")).hint(
-        "look for a loop that does not end, or a thread that spins on another one: threads change only where they wait for each other",
+        "Look for a loop that does not end, or a thread that spins on another one: threads change only where they wait for each other.",
     )
 }
 
@@ -398,7 +398,7 @@ impl Worker {
     /// What the compiler's instrumentation found.
     pub fn report(&self, what: &str, place: Place) {
         self.fail(Failure::new(format!("{place}: {what}")).hint(
-            "the language does not say what happens then, and a device does something else than a processor: look at the operands before",
+            "The language does not say what happens then, and a device does something else than a processor: look at the operands before.",
         ));
     }
 
@@ -414,7 +414,7 @@ impl Worker {
         let (warp, lane) = (self.running.get() / WARP, self.running.get() % WARP);
         if mask >> lane & 1 == 0 {
             let what = format!("{place}: the mask {mask:#x} does not name lane {lane}, which calls");
-            self.fail(Failure::new(what).hint("name all lanes that come here, and only those"));
+            self.fail(Failure::new(what).hint("Name all lanes that come here, and only those."));
         }
         let lanes = || {
             (0..WARP).filter(|other| *other != lane && mask >> other & 1 == 1).map(|other| (other, warp * WARP + other))
@@ -437,7 +437,7 @@ impl Worker {
             let what = format!(
                 "{place}: waits for the lanes {mask:#x} of its warp, of which thread {thread} waits at {there} for {other:#x}"
             );
-            self.fail(Failure::new(what).hint("all lanes of a mask come to the same collective with the same mask"));
+            self.fail(Failure::new(what).hint("All lanes of a mask come to the same collective with the same mask."));
         }
         if !all {
             self.suspend(Wait::Warp { mask, place, operands: own, combine });
@@ -461,7 +461,7 @@ impl Worker {
             let (offset, size) = (self.used.get(), bytes.next_multiple_of(16));
             if offset + size > SHARED {
                 let what = format!("{place}: {} bytes of shared memory, a block has {SHARED}", offset + size);
-                self.fail(Failure::new(what).hint("use smaller tiles"));
+                self.fail(Failure::new(what).hint("Use smaller tiles."));
             }
             self.used.set(offset + size);
             self.places.borrow_mut().push((place, offset));
@@ -530,7 +530,7 @@ impl Worker {
         let Some(check) = &self.check else { return };
         let found = if self.stacks.borrow().hold(address) {
             let what = || format!("{}: touches a local variable of another thread", site::of_call(site));
-            let hint = "share through SHARED memory, or by a collective";
+            let hint = "Share through SHARED memory, or by a collective.";
             if self.combining.get() { Ok(()) } else { Err(Failure::new(what()).hint(hint)) }
         } else {
             check.borrow_mut().access(address, bytes, kind, self.running.get(), site)

@@ -25,7 +25,7 @@ impl Compiler {
         let command = std::env::var_os("CXX").filter(|c| !c.is_empty()).unwrap_or_else(|| "c++".into());
         let missing = |why: String| {
             Error::device(format!("emulated: no C++ compiler: {} {why}", command.to_string_lossy()))
-                .hint("install one (Debian: apt-get install g++), or name it in the variable CXX")
+                .hint("Install one (Debian: apt-get install g++), or name it in the variable CXX.")
         };
         let output = Command::new(&command).arg("--version").output().map_err(|e| missing(e.to_string()))?;
         if !output.status.success() {
@@ -120,7 +120,7 @@ impl Kernels {
             compiler.compile(&whole, &options, path)
         })?;
         let broken = |e: libloading::Error| {
-            Error::kernel(format!("emulated: cannot load {}", path.display())).hint("delete the file").caused_by(e)
+            Error::kernel(format!("emulated: cannot load {}", path.display())).hint("Delete the file.").caused_by(e)
         };
         // SAFETY: the library was made from the text above; it has no initialisers.
         let library = unsafe { Library::new(&path) }.map_err(broken)?;

@@ -195,7 +195,7 @@ impl Check {
         if !within {
             let what =
                 format!("{}: an asynchronous copy of {} bytes does not end in shared memory", place(), copy.bytes);
-            return Err(Failure::new(what).at(copy.to).hint("copy to what the block declared as SHARED"));
+            return Err(Failure::new(what).at(copy.to).hint("Copy to what the block declared as SHARED."));
         }
         if copy.valid > 0 && !copy.from.is_multiple_of(copy.bytes) {
             return Err(misaligned(&from, &place(), copy.bytes));
@@ -272,30 +272,30 @@ impl Check {
     }
 
     fn outside_of_shared(&self, access: &Access) -> Failure {
-        self.about(access, 0, format!("out of bounds: {access}")).hint("index within what SHARED declares")
+        self.about(access, 0, format!("out of bounds: {access}")).hint("Index within what SHARED declares.")
     }
 
     fn outside(&self, access: &Access) -> Failure {
         if self.launch.image.contains(&access.address) {
             let what =
                 format!("{}: {access} of a variable that is neither local nor shared", site::of_call(access.site));
-            return Failure::new(what).hint("kernels have no variables of their own: use a buffer, or SHARED");
+            return Failure::new(what).hint("Kernels have no variables of their own: use a buffer, or SHARED.");
         }
         let what = format!("{}: out of bounds: {access}", site::of_call(access.site));
         Failure::new(what)
             .at(access.address)
-            .hint("compare the index with the size of the buffer, and the sizes of the launch with each other")
+            .hint("Compare the index with the size of the buffer, and the sizes of the launch with each other.")
     }
 
     fn unfit(&self, access: &Access, offset: usize, arriving: bool) -> Failure {
         if arriving {
             let what = format!("an asynchronous copy that was not waited for: {access} that it is on its way to");
             return self.about(access, offset, what).hint(
-                "the thread that asked for the copy waits for it (wait_async), then all meet (__syncthreads), then it may be used",
+                "The thread that asked for the copy waits for it (wait_async), then all meet (__syncthreads), then it may be used.",
             );
         }
         self.about(access, offset, format!("uninitialised: {access} that nobody has written")).hint(
-            "write it first; where another thread of the block does, put a barrier between (__syncthreads, or sync_warp in a warp)",
+            "Write it first; where another thread of the block does, put a barrier between (__syncthreads, or sync_warp in a warp).",
         )
     }
 
@@ -306,9 +306,9 @@ impl Check {
         let verb = conflict.kind.verb();
         let what = format!("race: {access} that {thread}{block} {verb} at {there}, and nothing says which comes first");
         self.about(access, 0, what).hint(if conflict.block.is_some() {
-            "nothing orders the blocks of a launch: let each have its own part, or use two launches"
+            "Nothing orders the blocks of a launch: let each have its own part, or use two launches."
         } else {
-            "put a barrier between the two (__syncthreads, or sync_warp in a warp)"
+            "Put a barrier between the two (__syncthreads, or sync_warp in a warp)."
         })
     }
 
@@ -322,5 +322,5 @@ impl Check {
 
 fn misaligned(access: &Access, place: &str, alignment: usize) -> Failure {
     let what = format!("{place}: misaligned: {access} at {:#x}, which is no multiple of {alignment}", access.address);
-    Failure::new(what).hint("use a narrower type, or let buffers and rows begin at multiples of the wider one")
+    Failure::new(what).hint("Use a narrower type, or let buffers and rows begin at multiples of the wider one.")
 }

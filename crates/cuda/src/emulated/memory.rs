@@ -49,7 +49,7 @@ impl Memory {
         let refused = |bytes: usize| Error::device(format!("emulated: cannot allocate {bytes} bytes"));
         let pages = bytes.max(1).next_multiple_of(self.page);
         let end = self.next.checked_add(pages + self.page).filter(|end| *end <= self.base as usize + SPACE);
-        let Some(end) = end else { return Err(refused(bytes).hint("use fewer or smaller buffers")) };
+        let Some(end) = end else { return Err(refused(bytes).hint("Use fewer or smaller buffers.")) };
         let begin = self.next;
         // SAFETY: pages of the own range that were never given out.
         unsafe { mprotect(begin as *mut c_void, pages, MprotectFlags::READ | MprotectFlags::WRITE) }

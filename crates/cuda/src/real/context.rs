@@ -117,7 +117,7 @@ impl Context {
                 "{}: {bytes} bytes do not fit: {free} of its {total} bytes are free",
                 self.name
             ))
-            .hint("use a smaller `--batch`, or end other programs that use the device (`nvidia-smi` lists them)"));
+            .hint("Use a smaller `--batch`, or end other programs that use the device (`nvidia-smi` lists them)."));
         }
         failure::check(code, self.name, "cuMemAlloc")?;
         Ok(address)
@@ -201,7 +201,7 @@ impl Pinned {
         if code == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
             let name = context.name;
             return Err(Error::device(format!("{name}: the system refuses {bytes} bytes of page-locked host memory"))
-                .hint("free memory of the host, or raise the limit on locked memory (`ulimit -l`)"));
+                .hint("Free memory of the host, or raise the limit on locked memory (`ulimit -l`)."));
         }
         failure::check(code, context.name, "cuMemHostAlloc")?;
         Ok(Self { pointer: pointer.cast() })

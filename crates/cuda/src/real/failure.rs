@@ -44,12 +44,12 @@ fn unusable(code: CUresult, message: String) -> Error {
     let error = Error::device(message);
     match code {
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-            error.hint("its memory is full: end other programs that use the device (`nvidia-smi` lists them), or use another one")
+            error.hint("Its memory is full: end other programs that use the device (`nvidia-smi` lists them), or use another one.")
         }
         CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE => error.hint(
-            "another program holds the device for itself, or its compute mode forbids to use it: see `nvidia-smi -q -d COMPUTE`; or use another one",
+            "Another program holds the device for itself, or its compute mode forbids to use it: see `nvidia-smi -q -d COMPUTE`; or use another one.",
         ),
-        _ => error.hint("see whether `nvidia-smi` shows a fault of the device, or use another one"),
+        _ => error.hint("See whether `nvidia-smi` shows a fault of the device, or use another one."),
     }
 }
 
@@ -63,12 +63,12 @@ fn of_code(code: CUresult, message: String) -> Error {
     use CUresult as C;
     match code {
         C::CUDA_ERROR_OUT_OF_MEMORY => Error::device(message)
-            .hint("use a smaller `--batch`, or end other programs that use the device (`nvidia-smi` lists them)"),
+            .hint("Use a smaller `--batch`, or end other programs that use the device (`nvidia-smi` lists them)."),
         C::CUDA_ERROR_DEVICE_UNAVAILABLE => {
-            Error::device(message).hint("another program holds the device for itself: `nvidia-smi` lists it")
+            Error::device(message).hint("Another program holds the device for itself: `nvidia-smi` lists it.")
         }
         C::CUDA_ERROR_ECC_UNCORRECTABLE | C::CUDA_ERROR_NVLINK_UNCORRECTABLE => {
-            Error::device(message).hint("the hardware failed: see `nvidia-smi -q`, then use another device")
+            Error::device(message).hint("The hardware failed: see `nvidia-smi -q`, then use another device.")
         }
         C::CUDA_ERROR_NO_DEVICE
         | C::CUDA_ERROR_INVALID_DEVICE
@@ -76,10 +76,10 @@ fn of_code(code: CUresult, message: String) -> Error {
         | C::CUDA_ERROR_STUB_LIBRARY
         | C::CUDA_ERROR_SYSTEM_NOT_READY
         | C::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
-            Error::device(message).hint("`npm run doctor` says what is wrong with the installation")
+            Error::device(message).hint("`npm run doctor` says what is wrong with the installation.")
         }
         C::CUDA_ERROR_LAUNCH_TIMEOUT => {
-            Error::kernel(message).hint("a display runs on this device and its driver ends long kernels: use another one")
+            Error::kernel(message).hint("A display runs on this device and its driver ends long kernels: use another one.")
         }
         C::CUDA_ERROR_ILLEGAL_ADDRESS
         | C::CUDA_ERROR_MISALIGNED_ADDRESS
@@ -89,7 +89,7 @@ fn of_code(code: CUresult, message: String) -> Error {
         | C::CUDA_ERROR_HARDWARE_STACK_ERROR
         | C::CUDA_ERROR_ASSERT
         | C::CUDA_ERROR_LAUNCH_FAILED => Error::kernel(message).hint(
-            "a kernel issued earlier went wrong; `compute-sanitizer` names it. This process can no longer use the device: start it again",
+            "A kernel issued earlier went wrong; `compute-sanitizer` names it. This process can no longer use the device: start it again.",
         ),
         _ => Error::kernel(message),
     }

@@ -73,7 +73,7 @@ fn refused(code: CUresult, device: DeviceName, entry: &str, log: &[u8]) -> Error
         | C::CUDA_ERROR_INVALID_SOURCE => {
             let what = failure::describe(code);
             Error::device(format!("{device}: the driver does not load {entry}: {what}{}", said(log))).hint(
-                "delete the cache of compiled kernels (`npm run doctor` says where it is); if that does not help, install a newer driver",
+                "Delete the cache of compiled kernels (`npm run doctor` says where it is); if that does not help, install a newer driver.",
             )
         }
         code => failure::failure(code, device, "cuModuleLoadDataEx").context(entry),

@@ -187,7 +187,7 @@ pub fn device(ordinal: usize) -> Result<ProbedDevice> {
         let last = devices - 1;
         let all = if last == 0 { "only cuda:0".to_owned() } else { format!("cuda:0 to cuda:{last}") };
         return Err(Error::device(format!("{name}: there is no such device"))
-            .hint(format!("this machine has {all}; `npm run doctor` lists them")));
+            .hint(format!("This machine has {all}; `npm run doctor` lists them.")));
     }
     guarded(|| {
         let (mut handle, mut bytes) = (0, 0);
@@ -201,7 +201,7 @@ pub fn device(ordinal: usize) -> Result<ProbedDevice> {
             message: format!(
                 "{name}: sm_{compute} is too old, sm_{OLDEST_COMPUTE} is the first that kernels are made for"
             ),
-            remedy: Some("use another device, or `--devices cpu`".into()),
+            remedy: Some("Use another device, or `--devices cpu`.".into()),
         });
         use CUdevice_attribute as A;
         let number = |attribute| Ok::<_, Error>(context::attribute(name, handle, attribute)?.unsigned_abs());
@@ -259,7 +259,7 @@ pub(super) fn start() -> Result<Version> {
             return Err(Error::device(format!(
                 "CUDA: the driver supports CUDA {found}; 12.0 is the first that will do"
             ))
-            .hint("install a driver of series 525 or later, or use `--devices cpu`"));
+            .hint("Install a driver of series 525 or later, or use `--devices cpu`."));
         }
         Ok(found)
     })
@@ -284,7 +284,7 @@ pub(super) fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     panic::catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| {
         let what = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
         Err(Error::device(format!("CUDA: the driver cannot be used: {}", what.unwrap_or("unknown reason")))
-            .hint("install a newer driver, or use `--devices cpu`"))
+            .hint("Install a newer driver, or use `--devices cpu`."))
     })
 }
 
@@ -293,9 +293,9 @@ fn absent() -> Error {
     let half = std::path::Path::new("/proc/driver/nvidia/version").exists();
     let error = Error::device("CUDA: the driver's library (libcuda) is not on this machine");
     error.hint(if half {
-        "its kernel module is there, as in a container without the driver: start it with `--gpus all`, or use `--devices cpu`"
+        "Its kernel module is there, as in a container without the driver: start it with `--gpus all`, or use `--devices cpu`."
     } else {
-        "install NVIDIA's driver, or use `--devices cpu`"
+        "Install NVIDIA's driver, or use `--devices cpu`."
     })
 }
 
@@ -305,25 +305,25 @@ fn refused(code: CUresult) -> Error {
     match code {
         C::CUDA_ERROR_STUB_LIBRARY => {
             Error::device("CUDA: the libcuda that was found is the stub of a toolkit: it only serves linkers")
-                .hint("install NVIDIA's driver, and take the toolkit's folder `stubs` out of LD_LIBRARY_PATH; or use `--devices cpu`")
+                .hint("Install NVIDIA's driver, and take the toolkit's folder `stubs` out of LD_LIBRARY_PATH; or use `--devices cpu`.")
         }
         C::CUDA_ERROR_NO_DEVICE => match visible {
             Ok(list) => Error::device("CUDA: the driver shows no device")
-                .hint(format!("CUDA_VISIBLE_DEVICES is '{list}': change it, or use `--devices cpu`")),
+                .hint(format!("CUDA_VISIBLE_DEVICES is '{list}': change it, or use `--devices cpu`.")),
             Err(_) => Error::device("CUDA: the driver finds no device").hint(
-                "`nvidia-smi` must list one; a container must be started with `--gpus all`. Or use `--devices cpu`",
+                "`nvidia-smi` must list one; a container must be started with `--gpus all`. Or use `--devices cpu`.",
             ),
         },
         C::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
             Error::device("CUDA: the driver's library and its kernel module have different versions")
-                .hint("restart the machine after the driver's update")
+                .hint("Restart the machine after the driver's update.")
         }
         C::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
             Error::device("CUDA: the driver's library is of a compatibility package, which is not made for these devices")
-                .hint("remove the package (cuda-compat, as in some containers) or its folder from LD_LIBRARY_PATH; or install a newer driver")
+                .hint("Remove the package (cuda-compat, as in some containers) or its folder from LD_LIBRARY_PATH; or install a newer driver.")
         }
         code => Error::device(format!("CUDA: the driver does not start: {}", failure::describe(code)))
-            .hint("see whether `nvidia-smi` works, or use `--devices cpu`"),
+            .hint("See whether `nvidia-smi` works, or use `--devices cpu`."),
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn open(folder: &Path, found: &Found) -> Result<(Files, Layout)> {
     })?;
     if inner.is_empty() {
         return Err(Error::data(format!("{}: there are no archives of classes in it", found.train.display()))
-            .hint("it holds a .tar per class, n01440764.tar and on; the file is as it was handed out"));
+            .hint("It holds a .tar per class, n01440764.tar and on; the file is as it was handed out."));
     }
     for archive in inner {
         let wnid = archive.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -98,11 +98,11 @@ impl Kit {
         let (path, truth) = kit_file(folder, TRUTH)?;
         let wnids = mat::synsets(&meta).map_err(|reason| {
             Error::data(format!("{}: {META}: {reason}", folder.display()))
-                .hint("take the file from the development kit of ILSVRC2012 again")
+                .hint("Take the file from the development kit of ILSVRC2012 again.")
         })?;
         let wrong = |line: &str| {
             Error::data(format!("{}: expected the number of a class per line, got '{line}'", path.display()))
-                .hint("take the file from the development kit of ILSVRC2012 again")
+                .hint("Take the file from the development kit of ILSVRC2012 again.")
         };
         let text = String::from_utf8_lossy(&truth);
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -115,7 +115,7 @@ impl Kit {
         let name = image.file_stem().unwrap_or_default().to_string_lossy();
         let unknown = |what: String| {
             Error::data(format!("{}: {what}", image.display()))
-                .hint("the archive and the development kit are of different sets; take both of ILSVRC2012")
+                .hint("The archive and the development kit are of different sets; take both of ILSVRC2012.")
         };
         let number = name.rsplit('_').next().and_then(|digits| digits.parse::<usize>().ok());
         let number = number.ok_or_else(|| unknown("expected a name such as ILSVRC2012_val_00000001.JPEG".into()))?;
@@ -139,7 +139,7 @@ fn kit_file(folder: &Path, name: &str) -> Result<(PathBuf, Vec<u8>)> {
     let kit = folder.join(format!("{KIT}.tar.gz"));
     if kit.is_file() {
         let unreadable =
-            |e| Error::data(format!("{}: cannot be read: {e}", kit.display())).caused_by(e).hint("download it again");
+            |e| Error::data(format!("{}: cannot be read: {e}", kit.display())).caused_by(e).hint("Download it again.");
         let mut archive = tar::Archive::new(GzDecoder::new(File::open(&kit).map_err(unreadable)?));
         for entry in archive.entries().map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
@@ -151,6 +151,6 @@ fn kit_file(folder: &Path, name: &str) -> Result<(PathBuf, Vec<u8>)> {
         }
     }
     Err(Error::data(format!("{}: {name} is missing", folder.display())).hint(format!(
-        "put {KIT}.tar.gz, or {META} and {TRUTH} out of it, beside the archives: they say what the validation images show"
+        "Put {KIT}.tar.gz, or {META} and {TRUTH} out of it, beside the archives: they say what the validation images show."
     )))
 }

@@ -81,7 +81,7 @@ impl PackOptions {
         }
         if self.data.limit.is_some() {
             return Err(Error::usage("limit: a pack has all images of its source")
-                .hint("pack all of them and give the limit to the training"));
+                .hint("Pack all of them and give the limit to the training."));
         }
         Ok(())
     }
@@ -205,7 +205,7 @@ fn sha256(bytes: &[u8]) -> String {
 fn failed(path: &Path, doing: &str, e: io::Error) -> Error {
     let full = e.kind() == io::ErrorKind::StorageFull;
     let error = Error::data(format!("{}: cannot be {doing}: {e}", path.display())).caused_by(e);
-    if full { error.hint("make room and run the same command again: it goes on where it stopped") } else { error }
+    if full { error.hint("Make room and run the same command again: it goes on where it stopped.") } else { error }
 }
 
 /// Writes a whole file that is complete or not there, even after a loss of power.

@@ -17,7 +17,7 @@ use std::{
 };
 
 /// What to do about a damaged pack.
-pub(super) const REPAIR: &str = "`data verify` lists what is damaged; copy the pack again, or pack the data again";
+pub(super) const REPAIR: &str = "`data verify` lists what is damaged; copy the pack again, or pack the data again.";
 
 /// An open pack. Images are read when they are asked for, by position, which for pieces of this size is no slower than a mapping, does
 /// not count as memory of the process, and makes an error of a file that is cut off.
@@ -77,7 +77,7 @@ impl Pack {
         let bytes = fs::read(&path).map_err(|e| failed(&path, "read", e))?;
         let other = || {
             Error::data(format!("{}: not a pack that this version of alexnode reads", path.display()))
-                .hint("pack the data again, or use the version of alexnode that made the pack")
+                .hint("Pack the data again, or use the version of alexnode that made the pack.")
         };
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| other().caused_by(e))?;
         if manifest.format != Manifest::FORMAT || manifest.version != Manifest::VERSION || manifest.shard_images == 0 {

@@ -52,7 +52,7 @@ impl Verifier {
     pub fn open(folder: &Path, threads: Option<usize>) -> Result<Self> {
         if !Pack::is_at(folder) {
             return Err(Error::data(format!("{}: there is no pack in it (no pack.json)", folder.display())).hint(
-                "a pack is what `data pack SRC DST` writes; one that was interrupted is finished by the same command",
+                "A pack is what `data pack SRC DST` writes; one that was interrupted is finished by the same command.",
             ));
         }
         let sums = Sums::read(folder)?;

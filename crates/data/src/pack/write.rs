@@ -254,7 +254,7 @@ impl Packer {
                         "{}: the note of a complete shard is gone",
                         target.join(PROGRESS).join(&name).display()
                     ))
-                    .hint("run the same command again: it writes that shard anew")
+                    .hint("Run the same command again: it writes that shard anew.")
                 })?;
                 spots.extend(note.places.as_flattened());
                 sums.insert(name, note.sha256);
@@ -359,7 +359,7 @@ fn check_apart(source: &str, target: &Path) -> Result<()> {
         there.is_some_and(|(path, real)| real.join(target.strip_prefix(path).unwrap_or(target)).starts_with(&source));
     if inside {
         return Err(Error::usage(format!("{}: lies in the source of the pack", target.display()))
-            .hint("name a folder outside of it"));
+            .hint("Name a folder outside of it."));
     }
     Ok(())
 }
@@ -371,7 +371,7 @@ fn continued(target: &Path, manifest: &Manifest) -> Result<Vec<((Split, usize), 
     let before = if Pack::is_at(target) { plan(target.join(MANIFEST)) } else { plan(target.join(PROGRESS).join(PLAN)) };
     let Some(mut before) = before else {
         return Err(Error::usage(format!("{shown}: the folder is not empty, and holds no pack that was begun"))
-            .hint("name a new folder, or empty this one"));
+            .hint("Name a new folder, or empty this one."));
     };
     before.colours = manifest.colours;
     if before != *manifest {
@@ -379,7 +379,7 @@ fn continued(target: &Path, manifest: &Manifest) -> Result<Vec<((Split, usize), 
             "{shown}: holds a pack of other data or with other options: {}",
             difference(&before, manifest)
         ))
-        .hint("give the same options to go on with it, name a new folder, or remove this one"));
+        .hint("Give the same options to go on with it, name a new folder, or remove this one."));
     }
     if Pack::is_at(target) {
         remove_notes(target)?;

@@ -110,16 +110,16 @@ impl Survey {
             return Err(Error::usage(format!("huge: expected millions of pixels, got {}", options.huge)));
         }
         let meta = std::fs::metadata(&options.source).map_err(|e| {
-            Error::data(format!("{shown}: cannot be opened: {e}")).caused_by(e).hint("name a folder of images")
+            Error::data(format!("{shown}: cannot be opened: {e}")).caused_by(e).hint("Name a folder of images.")
         })?;
         if !meta.is_dir() {
             return Err(Error::data(format!("{shown}: is no folder"))
-                .hint("scan looks at folders; unpack an archive to have it scanned"));
+                .hint("Scan looks at folders; unpack an archive to have it scanned."));
         }
         let (files, mut entries) = Files::folder(&options.source)?;
         if entries.is_empty() {
             return Err(Error::data(format!("{shown}: there are no images in it"))
-                .hint("expected a folder per class (photos/cat/1.jpg, photos/dog/2.jpg), with or without train/ and val/ around"));
+                .hint("Expected a folder per class (photos/cat/1.jpg, photos/dog/2.jpg), with or without train/ and val/ around."));
         }
         entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         let root = std::fs::canonicalize(&options.source).unwrap_or_else(|_| options.source.clone());

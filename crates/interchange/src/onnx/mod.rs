@@ -64,7 +64,7 @@ pub fn write(path: &Path, network: &Network, source: &dyn Source, options: &Opti
     let bytes = network.parameter_count() * 4;
     if bytes > MOST_BYTES {
         return Err(Error::usage(format!("{}: {bytes} bytes of weights do not fit into an ONNX file", network.name()))
-            .hint("export it with --safetensors"));
+            .hint("Export it with --safetensors."));
     }
     let (chain, input) = preprocessing(network, source, options.embed_preprocessing)?;
     let mut writer = Writer::new(chain, network, source);

@@ -185,7 +185,7 @@ impl Layer for LocalResponseNorm {
                 "{} channels in a group, at most {MAX_GROUP} are supported",
                 input.c / self.groups
             ))
-            .hint("use more groups"));
+            .hint("Use more groups."));
         }
         Ok(input)
     }

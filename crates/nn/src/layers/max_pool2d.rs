@@ -216,7 +216,7 @@ impl Layer for MaxPool2d {
     fn output(&self, input: Shape) -> Result<Shape> {
         if self.kernel_size > MAX_SIZE {
             return Err(Error::usage(format!("kernelSize {} is larger than {MAX_SIZE}", self.kernel_size))
-                .hint("pool twice with smaller windows"));
+                .hint("Pool twice with smaller windows."));
         }
         pool::output(self.window(), input)
     }

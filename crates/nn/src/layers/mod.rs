@@ -209,7 +209,7 @@ pub fn reads_by_groups(groups: usize, towers: usize) -> Result<Reads> {
         Ok(Reads::Own)
     } else {
         Err(Error::usage(format!("{groups} groups cannot be shared by {towers} devices"))
-            .hint("use one device, or a number of groups that is 1 or a multiple of the number of devices"))
+            .hint("Use one device, or a number of groups that is 1 or a multiple of the number of devices."))
     }
 }
 

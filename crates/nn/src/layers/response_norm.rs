@@ -118,7 +118,9 @@ pub fn check(size: usize, k: f32, alpha: f32, beta: f32) -> Result<()> {
         return Err(Error::usage(format!("size must lie between 1 and {}, got {size}", i32::MAX)));
     }
     if !(k.is_finite() && k > 0.0) {
-        return Err(Error::usage(format!("k must be a positive number, got {k}")).hint("the paper uses k = 2, Caffe 1"));
+        return Err(
+            Error::usage(format!("k must be a positive number, got {k}")).hint("The paper uses k = 2, Caffe 1.")
+        );
     }
     if !(alpha.is_finite() && alpha >= 0.0 && beta.is_finite() && beta >= 0.0) {
         return Err(Error::usage(format!(
