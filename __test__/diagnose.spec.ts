@@ -137,6 +137,26 @@ test('a learning rate that is too low, and one that is too high', async (t) => {
   t.is(find(high.warnings, 'LR_TOO_LOW'), undefined);
 });
 
+test('ten times the rate of a preset shows after ten steps, before it has killed the units', async (t) => {
+  const call = { preset: 'demo', limit: 400, steps: 12 } as const;
+  t.is(find((await findings(call)).warnings, 'LR_TOO_HIGH'), undefined);
+  const { warnings, epochs } = await findings({ ...call, recipe: { lr: 0.15, biasLr: 0.3 } });
+  t.is(epochs.length, 0, 'within the first epoch');
+  const found = find(warnings, 'LR_TOO_HIGH');
+  t.regex(found?.message ?? '', /^the learning rate 0\.15 is too high/);
+  t.true(Number(found?.evidence.medianRatio) > 0.01);
+  t.deepEqual(Object.keys(found?.evidence ?? {}), [
+    'lr',
+    'medianRatio',
+    'conv2',
+    'conv3',
+    'conv4',
+    'conv5',
+    'fc6',
+    'fc7',
+  ]);
+});
+
 test('late in a schedule small steps are the plan', (t) => {
   const event = {
     layers: [{ name: 'a', weight: 1, update: 1e-7, gradient: 1e-7 }],

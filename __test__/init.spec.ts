@@ -8,6 +8,7 @@ import {
   exportSafetensors,
   loadModel,
   type NetworkSpec,
+  preset,
   readCheckpoint,
   train,
 } from '../lib/index.js';
@@ -170,4 +171,27 @@ test('the command: export, then fine-tune what was exported, with a line per lay
   t.regex(tuned.stdout, /fc2 +fresh \(weight is 10 x 72 there, 3 x 72 here\), rates x 10\n/);
   t.is((await cli(['export', from], folder).ended).code, 2);
   t.is((await cli(['train', '--init', 'a.onnx'], folder).ended).code, 1);
+});
+
+test('the command warns of weights that are used to images prepared otherwise', async (t) => {
+  const folder = temporary();
+  // The network of a preset, on crops of another size and pixels of another scale.
+  const network = (classes: number): NetworkSpec => {
+    const { network: same } = preset('cifar-80sec', { classes });
+    return { ...same, input: { ...same.input, cropSize: 28, scale: 1 / 64 } };
+  };
+  {
+    await using training = await train({ network, recipe: TINY, limit: 64, steps: 1, out: join(folder, 'a') });
+    await drain(training);
+  }
+  const call = ['train', '--init', 'a', '--preset', 'cifar-80sec', '--limit', '64', '--steps', '1', '--out', 'b'];
+  const { code, stdout, stderr } = await cli(call, folder).ended;
+  t.is(code, 0, stderr);
+  t.regex(stdout, /init +.*, with the mean image of the data\n/);
+  t.regex(stdout, /conv3 +loaded\n +fc1 +fresh \(weight is /);
+  t.regex(
+    stdout,
+    /warning +the images are prepared otherwise than there \(cropSize 28 there, 32 here; scale 0\.015625 there, 1 here\) \(PREPROCESSING_DIFFERS\)\n +The layers loaded are used to other images\. Leave --preset away/,
+  );
+  t.regex(readFileSync(join(folder, 'b', 'events.ndjson'), 'utf8'), /"code":"PREPROCESSING_DIFFERS"/);
 });

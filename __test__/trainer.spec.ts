@@ -213,11 +213,27 @@ test('a loss that explodes ends the run with the remedy', async (t) => {
     },
     { instanceOf: AlexnodeError, code: 'ERR_DIVERGED' },
   );
-  t.regex((error as AlexnodeError).hint ?? '', /--resume .* --set lr=/);
+  t.regex((error as AlexnodeError).hint ?? '', /\(rate: 100000/);
+  t.regex((error as AlexnodeError).hint ?? '', /Train again with a lower learning rate, for example --lr/);
   t.is(types.at(-1), 'end');
   const manifest = JSON.parse(readFileSync(join(out, 'run.json'), 'utf8')) as Manifest;
   t.is(manifest.result?.status, 'diverged');
   t.is(manifest.result?.error?.code, 'ERR_DIVERGED');
+});
+
+test('a loss that explodes after a checkpoint names it as what to go on from', async (t) => {
+  const out = join(temporary(), 'run');
+  {
+    await using training = await train({ ...TINY_CALL, out, steps: 3 });
+    await drain(training);
+  }
+  {
+    await using training = await train({ resume: out, set: ['lr=1e20'] });
+    const error = await t.throwsAsync(drain(training), { instanceOf: AlexnodeError, code: 'ERR_DIVERGED' });
+    t.regex((error as AlexnodeError).hint ?? '', /--resume .*run --set lr=/);
+  }
+  await using again = await train({ resume: out, set: ['lr=0.01'], steps: 2 });
+  t.is((await drain(again)).at(-1)?.type, 'end');
 });
 
 test('a loss at chance is warned of', async (t) => {

@@ -15,10 +15,17 @@ const DEAD_LEAST = 4;
 /** Update / weight ratios of one step. Between 1e-4 and 1e-1 networks learn well. */
 const TOO_LOW = 1e-5;
 const TOO_HIGH = 0.15;
+/**
+ * The same of the hidden layers after `FIRST_STEPS` steps, where a rate has not yet killed the units that would have shown it: there it is below 0.004 in all
+ * presets, and above this at ten times their rates.
+ */
+const TOO_HIGH_AT_FIRST = 0.01;
 /** A layer's own ratio: it explodes where its weights are renewed in two steps, and vanishes where others learn and it does not. */
 const EXPLODES = 0.5;
 const VANISHES = 1e-7;
 const VANISHES_BESIDE = 1e-4;
+/** The first and the last layer learn at ratios of their own at the beginning; so many others say something of the rate. */
+const HIDDEN_LEAST = 3;
 /** Waiting for images. */
 const WAIT_SHARE = 0.3;
 const WAIT_SECONDS = 1;
@@ -28,6 +35,9 @@ const GAP = 0.2;
 const SURE = 0.95;
 const UNLIKELY = 0.005;
 const SUSPECTS_SHARE = 0.02;
+
+/** Steps after which the layers are looked at for the first time: the momentum has built up. */
+export const FIRST_STEPS = 10;
 
 /** What an epoch is judged by. */
 export interface EpochCase {
@@ -151,10 +161,16 @@ function rateTooLow(layers: LayerHealth[], recipe: Recipe, rates: Rates): Warnin
   );
 }
 
-function rateTooHigh(layers: LayerHealth[], recipe: Recipe, rates: Rates): WarningEvent | undefined {
+/** What the first steps of a run show: a rate that is far too high, hours before the first epoch may be over. */
+export function diagnoseStart(layers: LayerHealth[], recipe: Recipe, rates: Rates): WarningEvent | undefined {
+  const hidden = layers.slice(1, -1).filter(({ name, frozen }) => frozen !== true && rateOf(rates, name).weight > 0);
+  return hidden.length < HIDDEN_LEAST ? undefined : rateTooHigh(hidden, recipe, rates, TOO_HIGH_AT_FIRST);
+}
+
+function rateTooHigh(layers: LayerHealth[], recipe: Recipe, rates: Rates, most = TOO_HIGH): WarningEvent | undefined {
   if (layers.length === 0) return undefined;
   const ratio = median(layers.map(updateRatio));
-  if (ratio <= TOO_HIGH) return undefined;
+  if (ratio <= most) return undefined;
   return warning(
     'LR_TOO_HIGH',
     `the learning rate ${short(rates.weight)} is too high: a step moves the weights by ${short(ratio)} of their size, where 0.001 is usual`,

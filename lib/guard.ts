@@ -59,12 +59,14 @@ export class Guard {
   }
 }
 
-/** A divergence with the remedy in it: the addon knows the layer, this knows the run. */
+/**
+ * A divergence with the remedy in it: the addon knows the layer, this knows the run. `folder`: the run's, where it has a checkpoint to go on from.
+ */
 export function diverged(error: AlexnodeError, recipe: Recipe, folder: string | undefined): AlexnodeError {
-  const lower = recipe.lr / 10;
+  const lower = Number((recipe.lr / 10).toPrecision(2));
   const resume =
     folder === undefined
-      ? `Train again with a lower learning rate, for example ${lower}.`
+      ? `Train again with a lower learning rate, for example --lr ${lower}.`
       : `The last checkpoint is intact: resume it with a lower rate, --resume ${folder} --set lr=${lower}.`;
   return new AlexnodeError('ERR_DIVERGED', error.message, {
     hint: error.hint === undefined ? resume : `${error.hint} ${resume}`,

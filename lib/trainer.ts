@@ -4,7 +4,15 @@ import { z } from 'zod';
 import { type CheckpointMetadata, parseMetadata, type Saved } from './checkpoint.js';
 import { check } from './config.js';
 import { checkClasses, type Dataset, namesOf } from './data.js';
-import { causeOfChance, diagnoseEpoch, inputBound, labelSuspects, suspects } from './diagnose.js';
+import {
+  causeOfChance,
+  diagnoseEpoch,
+  diagnoseStart,
+  FIRST_STEPS,
+  inputBound,
+  labelSuspects,
+  suspects,
+} from './diagnose.js';
 import { draw } from './draw.js';
 import {
   Engine,
@@ -189,7 +197,7 @@ export class Trainer implements AsyncDisposable {
     } catch (error) {
       if (ended) throw error;
       ended = true;
-      const failure = this.#explain(error);
+      const failure = await this.#explain(error, run);
       const status = failure.code === 'ERR_DIVERGED' ? 'diverged' : 'failed';
       const end: TrainEvent = { type: 'end', result: this.#standing.result(status, failure) };
       // The disk may be what failed: the caller is to see the first error, not the second.
@@ -265,16 +273,27 @@ export class Trainer implements AsyncDisposable {
     const { waitSeconds, seconds } = this.#standing.progress.totals;
     // The first seconds are no measure: the loader's threads start, caches are cold.
     const waits = seconds > 10 ? inputBound(waitSeconds / seconds, seconds, this.data.info) : undefined;
-    if (chance !== undefined) {
-      const { layers, units } = await this.#look();
-      chance.hint = `${causeOfChance(layers, units)} ${chance.hint}`;
+    const found = [chance, waits];
+    try {
+      if (chance !== undefined) {
+        const { layers, units } = await this.#look();
+        chance.hint = `${causeOfChance(layers, units)} ${chance.hint}`;
+      }
+      if (steps > 0 && this.cursor.step === FIRST_STEPS) {
+        const { layers } = await this.#look(1);
+        found.push(diagnoseStart(layers, this.config.recipe, this.#ratesOfLastBatch()));
+      }
+    } catch (error) {
+      if (!(this.#session?.stopping === true && fromNative(error).code === 'ERR_ABORTED')) throw error;
     }
-    return this.#news([chance, waits]);
+    return this.#news(found);
   }
 
   /** Steps under one set of rates, for about half a second. */
   async #segment(session: Session): Promise<SegmentReport> {
-    const most = Math.min(session.pace.steps, session.until - this.cursor.step);
+    const { step } = this.cursor;
+    const first = step < FIRST_STEPS ? FIRST_STEPS - step : Number.POSITIVE_INFINITY;
+    const most = Math.min(session.pace.steps, session.until - step, first);
     const start = performance.now();
     const report = await this.#engine.run(nextSegment(this.#plan, this.cursor, most));
     session.pace.observe(report.steps, report.seconds);
@@ -310,10 +329,10 @@ export class Trainer implements AsyncDisposable {
     }
   }
 
-  /** How the layers are doing. */
-  async #look(): Promise<{ layers: LayerHealth[]; units: UnitHealth[] }> {
+  /** How the layers are doing; their units by `limit` images. */
+  async #look(limit = LOOKED_AT): Promise<{ layers: LayerHealth[]; units: UnitHealth[] }> {
     const split = this.data.info.val > 0 ? 'val' : 'train';
-    const statistics = await this.#engine.statistics({ split, limit: LOOKED_AT });
+    const statistics = await this.#engine.statistics({ split, limit });
     const { network, recipe } = this.config;
     const { momentum } = recipe;
     return healthOf(statistics, network, { momentum, steps: this.cursor.step, rates: this.#ratesOfLastBatch() });
@@ -378,9 +397,11 @@ export class Trainer implements AsyncDisposable {
     return session.stopping ? 'interrupted' : 'stopped';
   }
 
-  #explain(error: unknown): AlexnodeError {
+  async #explain(error: unknown, run: Run | undefined): Promise<AlexnodeError> {
     const typed = fromNative(error);
-    return typed.code === 'ERR_DIVERGED' ? diverged(typed, this.config.recipe, this.#session?.run?.folder) : typed;
+    if (typed.code !== 'ERR_DIVERGED') return typed;
+    const saved = run !== undefined && (await run.checkpoints.steps().catch(() => [])).length > 0;
+    return diverged(typed, this.config.recipe, saved ? run.folder : undefined);
   }
 
   #newGuard(): Guard {

@@ -214,11 +214,24 @@ impl Trainer {
         let step = self.diverged()?.unwrap_or(segment.step);
         self.stage(batch)?;
         self.resident.write_state(&self.training_state(segment, (step - segment.step) as usize, batch))?;
-        let rates: Vec<String> =
-            segment.rates.iter().map(|(layer, [weight, _])| format!("{layer} {weight:e}")).collect();
+        let mut rates: Vec<(f32, Vec<&str>)> = Vec::new();
+        for (layer, &[weight, _]) in &segment.rates {
+            match rates.iter_mut().find(|(rate, _)| *rate == weight) {
+                Some((_, layers)) => layers.push(layer),
+                None => rates.push((weight, vec![layer])),
+            }
+        }
+        let rates = match &rates[..] {
+            [(rate, _)] => format!("rate: {rate}"),
+            _ => rates
+                .iter()
+                .map(|(rate, layers)| format!("{rate} for {}", layers.join(", ")))
+                .collect::<Vec<_>>()
+                .join("; "),
+        };
         let message = |what: String| {
             Error::new(ErrorCode::Diverged, format!("the loss of step {step} (epoch {}) is not a finite number: {what}", segment.epoch))
-                .hint(format!("The weights are those before that step; try a smaller learning rate (rates: {}), or look for broken images.", rates.join(", ")))
+                .hint(format!("The weights are those before that step; try a smaller learning rate ({rates}), or look for broken images."))
         };
         for (index, parameter) in self.network.parameters().iter().enumerate() {
             let values = self.resident.get(&self.network, self.placement, index, Kind::Weight)?;
