@@ -123,6 +123,15 @@ test('the report of a run has what the run has, in one file that loads nothing',
   ]) {
     t.true(page.includes(title), title);
   }
+  const links = [...page.matchAll(/<a href="#([a-z]+)">/g)].map(([, id]) => id);
+  t.deepEqual(
+    links,
+    [...page.matchAll(/<h2 id="([a-z]+)">/g)].map(([, id]) => id),
+    'a link to every section',
+  );
+  t.true(links.includes('mistakes'));
+  t.regex(page, /before the training<[\s\S]*after epoch 3</);
+  t.regex(page, /chosen of 2 by its error on them/);
   t.false(/<script|<link|<iframe|<object|@import|url\(/i.test(page));
   t.deepEqual(
     [...new Set([...page.matchAll(/https?:\/\/[^"'\s<]+/g)].map(([url]) => url))].filter(
@@ -237,6 +246,8 @@ test('names of classes, files, layers and folders are text in page, drawings and
   }
   const [, ...classes] = parse(readFileSync(join(out, 'classes.csv'), 'utf8')) as string[][];
   t.deepEqual(classes.map(([name]) => name?.replace(/^'(?=[=@-])/, '')).sort(), [...HOSTILE].sort());
+  // The path of a card begins where the source ends; the tip has all of it.
+  t.regex(page, /<div class="path" title="[^"]*pictures &lt;i&gt;[^"]*val\/[^"]*"><bdi>val\//);
   await inBrowser(t, join(out, 'report.html'));
 });
 
@@ -257,7 +268,10 @@ async function inBrowser(t: ExecutionContext, path: string): Promise<void> {
     });
     page.on('console', (message) => seen.push(message.text()));
     await page.goto(`file://${encodeURI(path).replace(/[?#]/g, encodeURIComponent)}`);
-    t.is(await page.locator('script, iframe, object, embed, link, a, u, i:not(.bar i), b:not(.tile b)').count(), 0);
+    t.is(
+      await page.locator('script, iframe, object, embed, link, a:not(nav a), u, i:not(.bar i), b:not(.tile b)').count(),
+      0,
+    );
     const handlers = await page
       .locator('*')
       .evaluateAll((all) =>
@@ -290,7 +304,7 @@ test('the command writes it at the end of a training, and again when asked', asy
   const again = await cli(['report', 'run', '--limit', '50'], folder).ended;
   t.is(again.code, 0, again.stderr);
   t.regex(again.stdout, /run\/report\.html/);
-  t.regex(readFileSync(join(folder, 'run', 'report.html'), 'utf8'), /50 of 1000 validation images/);
+  t.regex(readFileSync(join(folder, 'run', 'report.html'), 'utf8'), /50 of 1,000 validation images/);
   const none = await cli(['report', 'nowhere'], folder).ended;
   t.is(none.code, 1);
   t.regex(none.stderr, /no run in it/);

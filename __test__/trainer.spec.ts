@@ -64,7 +64,11 @@ test('a run tells its events in order and leaves a whole run folder', async (t) 
     'step-32.safetensors',
     'step-48.safetensors',
   ]);
-  t.true(existsSync(join(out, 'filters.png')));
+  const [first, ...grown] = ['epoch-0.png', 'epoch-1.png', 'epoch-2.png', 'epoch-3.png'].map((name) =>
+    join(out, 'filters', name),
+  );
+  t.false(readFileSync(join(out, 'filters.png')).equals(readFileSync(first ?? '')), 'they have grown');
+  t.deepEqual(grown.map(existsSync), [false, true, true]);
   t.true(existsSync(join(out, 'curve.svg')));
   const lines = readFileSync(join(out, 'events.ndjson'), 'utf8').trim().split('\n');
   t.is((JSON.parse(lines.at(-1) ?? '{}') as { type: string }).type, 'end');

@@ -10,8 +10,8 @@ import { filtersPng, writeCurve } from './pictures.js';
 import type { Run } from './run.js';
 
 /**
- * Draws `filters.png` and `curve.svg` into the run after `epoch` epochs, and now and then `filters/epoch-<n>.png`: how they grew. A failure is a
- * warning: a picture is not worth a training.
+ * Draws `filters.png` and `curve.svg` into the run after `epoch` epochs, and now and then `filters/epoch-<n>.png`: how they grew. At epoch 0,
+ * before the first step, there is no curve. A failure is a warning: a picture is not worth a training.
  */
 export async function draw(
   run: Run,
@@ -30,7 +30,7 @@ export async function draw(
         await writeAtomic(join(run.folder, 'filters', `epoch-${epoch}.png`), png);
       }
     }
-    await writeCurve(join(run.folder, 'curve.svg'), run.rows);
+    if (epoch > 0) await writeCurve(join(run.folder, 'curve.svg'), run.rows);
     return undefined;
   } catch (error) {
     return {

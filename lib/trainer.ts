@@ -215,6 +215,10 @@ export class Trainer implements AsyncDisposable {
 
   async *#epochs(session: Session): AsyncGenerator<TrainEvent, void> {
     const { run } = session;
+    if (run !== undefined && this.cursor.step === 0) {
+      const failed = await this.#draw(run);
+      if (failed !== undefined) yield await this.#tell(failed);
+    }
     while (this.cursor.epoch < this.config.recipe.epochs) {
       while (this.cursor.batch < this.batches) {
         if (session.paused) yield* this.#wait(session);
@@ -235,9 +239,13 @@ export class Trainer implements AsyncDisposable {
       for (const warning of warnings) yield await this.#tell(warning);
       if (run === undefined || !validated) continue;
       yield await this.#checkpoint(run, 'epoch', event.best);
-      const failed = await draw(run, this.config.network, this.cursor.epoch, (name) => this.tensor(name));
+      const failed = await this.#draw(run);
       if (failed !== undefined) yield await this.#tell(failed);
     }
+  }
+
+  async #draw(run: Run): Promise<WarningEvent | undefined> {
+    return draw(run, this.config.network, this.cursor.epoch, (name) => this.tensor(name));
   }
 
   /** Waits until it is to go on or to end; a checkpoint that is asked for meanwhile is saved. */

@@ -13,10 +13,12 @@ import type { JudgedView, Neighbourhood, ShownImage } from './view.js';
 /** Side of a thumbnail in pixels, at most. */
 const THUMBNAIL = 96;
 /** Images of the paper's figure 4: left, and right with their neighbours. */
-const PREDICTIONS = 8;
+const PREDICTIONS = 12;
 const QUERIES = 5;
 const NEAR = 6;
 const MISTAKES = 24;
+
+const count = (value: number) => value.toLocaleString('en-US');
 
 /** An image, as a page shows it and as its pixels. */
 interface Loaded {
@@ -73,13 +75,13 @@ export async function judgedView(
   const predictions = await images(spreadByClass(judged.labels, PREDICTIONS));
   const wrong = await images(mistakes(judged, MISTAKES));
   const share = (error: number) => ({ share: error, interval: wilson(error, judged.samples) });
-  const all = judged.samples >= data.info.val ? 'all' : `${judged.samples} of`;
+  const all = judged.samples >= data.info.val ? 'all' : `${count(judged.samples)} of`;
   const { samples, loss, top1Error, top5Error, seconds } = judged;
   return {
     tiles: wrong.map(({ tile }) => tile),
     view: {
       what,
-      images: `${all} ${data.info.val} validation images`,
+      images: `${all} ${count(data.info.val)} validation images`,
       result: { samples, loss, top1Error, top5Error, seconds },
       top1: share(top1Error),
       top5: share(top5Error),
@@ -134,6 +136,7 @@ export async function neighbourhoods(
     rows.push({ query: query.shown, near: near.map(({ shown }) => shown) });
     tiles.push([query.tile, ...near.map(({ tile }) => tile)]);
   }
-  const among = data.info.train > most ? `${most} of the ${data.info.train} training images` : 'the training images';
+  const among =
+    data.info.train > most ? `${count(most)} of the ${count(data.info.train)} training images` : 'the training images';
   return { rows, tiles, among };
 }

@@ -90,21 +90,28 @@ ${frame.after ?? NONE}
   return String(await page);
 }
 
-/** The sections. */
+/** The sections, behind links to those that there are. */
 export async function renderView(view: View): Promise<Html> {
+  const { judged } = view;
+  const { source } = view.manifest.data;
+  const all: [id: string, title: string, body: Html][] = [
+    ['warnings', 'Findings', warnings(view)],
+    ['curves', 'Curves', await curves(view)],
+    ['filters', 'What the first layer sees', filters(view)],
+    ['predictions', 'Predictions', judged === undefined ? NONE : predictions(judged, source)],
+    ['neighbours', 'Nearest training images', neighbours(view)],
+    ['confusion', 'Confusion', judged === undefined ? NONE : confusion(judged)],
+    ['classes', 'Classes', judged === undefined ? NONE : classTable(judged)],
+    ['mistakes', 'Most confident mistakes', judged === undefined ? NONE : mistakes(judged, source)],
+    ['layers', 'Layers', await health(view)],
+    ['data', 'Data', dataReport(view)],
+    ['configuration', 'Configuration', configuration(view)],
+  ];
+  const sections = all.filter(([, , body]) => body !== NONE);
   return html`
 ${overview(view)}
-${warnings(view)}
-${await curves(view)}
-${filters(view)}
-${view.judged === undefined ? NONE : predictions(view.judged)}
-${neighbours(view)}
-${view.judged === undefined ? NONE : confusion(view.judged)}
-${view.judged === undefined ? NONE : classTable(view.judged)}
-${view.judged === undefined ? NONE : mistakes(view.judged)}
-${await health(view)}
-${dataReport(view)}
-${configuration(view)}
+<nav>${sections.map(([id, title]) => html`<a href="#${id}">${title}</a> `)}</nav>
+${sections.map(([id, title, body]) => html`<h2 id="${id}">${title}</h2>${body}`)}
 `;
 }
 
@@ -118,6 +125,8 @@ function overview({ manifest, history, judged, missing }: View): Html {
   const epochs = history.epochs.at(-1)?.epoch ?? 0;
   const speed = result?.imagesPerSecond ?? history.epochs.at(-1)?.imagesPerSecond ?? last?.imagesPerSecond;
   const seconds = result?.seconds ?? history.epochs.at(-1)?.seconds;
+  const validations = history.epochs.filter(({ val }) => val !== null).length;
+  const chosen = validations > 1 && judged?.what.startsWith('best') === true;
   const state = result === undefined ? (history.paused ? 'paused' : 'training') : result.status;
   return html`
 <p class="dim">${config.network.name} on ${name(manifest.data.source)}, ${config.devices.join(' + ')}, begun ${moment(manifest.createdAt)}</p>
@@ -132,13 +141,13 @@ ${speed === undefined ? NONE : tile(count(speed), 'training images/s')}
 ${seconds === undefined ? NONE : tile(duration(seconds), 'training time')}
 ${tile(count(manifest.network.parameters), 'parameters')}
 </div>
-${judged === undefined ? NONE : html`<p class="dim">Measured with ${name(judged.what)} on ${judged.images}; intervals are Wilson's.</p>`}
+${judged === undefined ? NONE : html`<p class="dim">Measured with ${name(judged.what)} on ${judged.images}; intervals are Wilson's.${chosen ? ` It was chosen of ${validations} by its error on them: on new images it will be a little higher.` : ''}</p>`}
 ${missing.map((why) => html`<p class="dim">Missing here: ${name(why)}</p>`)}`;
 }
 
 function warnings({ warnings: found }: View): Html {
   if (found.length === 0) return NONE;
-  return html`<h2 id="warnings">Findings</h2>${found.map(
+  return html`${found.map(
     ({ code, message, hint, evidence }) =>
       html`<div class="warning"><code>${code}</code> ${clip(message)}<br><span class="dim">${clip(hint)}</span>${
         Object.keys(evidence).length === 0
@@ -217,23 +226,21 @@ async function curves({ history, manifest }: View): Promise<Html> {
   const pictures: Html[] = [];
   const drawn = [...both, ...rest].filter(({ series }) => series.some(({ points }) => points.length > 0));
   for (const chart of drawn) pictures.push(raw(await chartsSvg([chart], PALETTE)));
-  return html`<h2 id="curves">Curves</h2>
-<div class="charts">${pictures}</div>
+  return html`<div class="charts">${pictures}</div>
 <p class="dim">Training: running means during an epoch, with dropout and augmentation${manifest.config.recipe.augment ? '' : ' (which is off)'}; thin: inside epochs. Validation: central crops, afterwards.</p>`;
 }
 
 function filters({ filters: now, grown, manifest }: View): Html {
   if (now === undefined) return NONE;
   const towers = manifest.config.network.layers.some((layer) => layer.type === 'conv2d' && layer.groups === 2);
-  return html`<h2 id="filters">What the first layer sees</h2>
-<p class="dim">The filters of the first convolution, one scale for all${towers ? '; on the left those of the first tower, on the right those of the second (the paper, figure 3)' : ''}.</p>
+  return html`<p class="dim">The filters of the first convolution, one scale for all${towers ? '; on the left those of the first tower, on the right those of the second (the paper, figure 3)' : ''}.</p>
 <div class="filters"><img alt="filters of the first layer" src="${now}"></div>
 ${
   grown.length < 2
     ? NONE
     : html`<h3>How they grew</h3><div class="grown">${grown.map(
         ({ epoch, picture }) =>
-          html`<figure><img alt="filters after epoch ${epoch}" src="${picture}"><figcaption class="dim">after epoch ${epoch}</figcaption></figure>`,
+          html`<figure><img alt="filters after epoch ${epoch}" src="${picture}"><figcaption class="dim">${epoch === 0 ? 'before the training' : `after epoch ${epoch}`}</figcaption></figure>`,
       )}</div>`
 }`;
 }
@@ -245,24 +252,27 @@ function bars({ label, guesses }: ShownImage): Html {
   )}`;
 }
 
-function card(image: ShownImage): Html {
-  const right = image.guesses[0]?.label === image.label;
-  return html`<div class="card"><img alt="" src="${image.picture}"><div class="${right ? 'right' : 'wrong'}" title="${image.label}">${name(image.label)}</div>${bars(image)}<div class="path" title="${image.path}">${name(image.path)}</div></div>`;
+/** A path as short as it can be said of images that are all from one source. */
+function within(path: string, source: string): string {
+  return path.startsWith(source) ? path.slice(source.length).replace(/^[/\\:]/, '') || path : path;
 }
 
-function predictions({ predictions: images }: JudgedView): Html {
+function card(image: ShownImage, source: string): Html {
+  const right = image.guesses[0]?.label === image.label;
+  return html`<div class="card"><img alt="" src="${image.picture}"><div class="${right ? 'right' : 'wrong'}" title="${image.label}">${name(image.label)}</div>${bars(image)}<div class="path" title="${image.path}">${name(within(image.path, source))}</div></div>`;
+}
+
+function predictions({ predictions: images }: JudgedView, source: string): Html {
   if (images.length === 0) return NONE;
-  return html`<h2 id="predictions">Predictions</h2>
-<p class="dim">Validation images with their label and the five classes that the network takes for most probable, in per cent (the paper, figure 4 left). Green is the right one.</p>
-<div class="gallery">${images.map(card)}</div>`;
+  return html`<p class="dim">Validation images with their label and the five classes that the network takes for most probable, in per cent (the paper, figure 4 left). Green is the right one.</p>
+<div class="gallery">${images.map((image) => card(image, source))}</div>`;
 }
 
 function neighbours({ neighbours: found }: View): Html {
   if (found === undefined || found.rows.length === 0) return NONE;
   const figure = (image: ShownImage) =>
-    html`<figure><img alt="" src="${image.picture}"><figcaption><div title="${image.label}">${name(image.label)}</div>${image.distance === undefined ? NONE : html`<span class="dim">${distance(image.distance)}</span>`}</figcaption></figure>`;
-  return html`<h2 id="neighbours">Nearest training images</h2>
-<p class="dim">Left a validation image, beside it those of ${found.among} whose outputs of ${name(found.layer)}, the last hidden layer, are nearest, with the Euclidean distance (the paper, figure 4 right); by ${name(found.what)}.</p>
+    html`<figure><img alt="" title="${image.path}" src="${image.picture}"><figcaption><div title="${image.label}">${name(image.label)}</div>${image.distance === undefined ? NONE : html`<span class="dim">${distance(image.distance)}</span>`}</figcaption></figure>`;
+  return html`<p class="dim">Left a validation image, beside it those of ${found.among} whose outputs of ${name(found.layer)}, the last hidden layer, are nearest, with the Euclidean distance (the paper, figure 4 right); by ${name(found.what)}.</p>
 ${found.rows.map(({ query, near }) => html`<div class="near">${[query, ...near].map(figure)}</div>`)}`;
 }
 
@@ -279,8 +289,7 @@ function confusion({ summary, result }: JudgedView): Html {
               return html`<td class="${row === column ? 'own' : ''}" style="background:rgba(var(--cell),${(0.75 * (images > 0 ? value / images : 0)).toFixed(3)})">${value === 0 ? '' : value}</td>`;
             })}</tr>`,
         )}</table></div>`;
-  return html`<h2 id="confusion">Confusion</h2>
-<p class="dim">${count(result.samples)} images by their class (row) and by what they were taken for (column).</p>
+  return html`<p class="dim">${count(result.samples)} images by their class (row) and by what they were taken for (column).</p>
 ${matrix}
 ${
   pairs.length === 0
@@ -296,17 +305,17 @@ function classTable({ summary }: JudgedView): Html {
   const { classes } = summary;
   const rows = [...classes].sort((a, b) => (a.recall?.share ?? 2) - (b.recall?.share ?? 2)).slice(0, MOST_CLASSES);
   const cell = (value: Share | null) => html`<td class="num">${value === null ? '–' : interval(value)}</td>`;
-  return html`<h2 id="classes">Classes</h2>
-<p class="dim">Recall: of a class's images, those named right. Precision: of the images taken for it, those that are. With 95 % intervals; lowest recall first${rows.length < classes.length ? `, the first ${rows.length} of ${classes.length} (all in classes.csv)` : ''}.</p>
+  return html`<p class="dim">Recall: of a class's images, those named right. Precision: of the images taken for it, those that are. With 95 % intervals; lowest recall first${rows.length < classes.length ? `, the first ${rows.length} of ${classes.length} (all in classes.csv)` : ''}.</p>
 <div class="scroll"><table><tr><th>class</th><th class="num">images</th><th class="num">recall</th><th class="num">precision</th></tr>${rows.map(
     (row) =>
       html`<tr><td>${name(row.label)}</td><td class="num">${row.images}</td>${cell(row.recall)}${cell(row.precision)}</tr>`,
   )}</table></div>`;
 }
 
-function mistakes({ mistakes: images }: JudgedView): Html {
-  return html`<h2 id="mistakes">Most confident mistakes</h2>
-${images.length === 0 ? html`<p>None.</p>` : html`<p class="dim">Where the network is surest and wrong: a label may be, too. The files are in mistakes.csv.</p><div class="gallery">${images.map(card)}</div>`}`;
+function mistakes({ mistakes: images }: JudgedView, source: string): Html {
+  if (images.length === 0) return html`<p>None.</p>`;
+  return html`<p class="dim">Where the network is surest and wrong: a label may be, too. The files are in mistakes.csv.</p>
+<div class="gallery">${images.map((image) => card(image, source))}</div>`;
 }
 
 async function health({ history, layers }: View): Promise<Html> {
@@ -334,8 +343,7 @@ async function health({ history, layers }: View): Promise<Html> {
   ]) {
     charts.push(raw(await chartsSvg([chart], PALETTE)));
   }
-  return html`<h2 id="layers">Layers</h2>
-<div class="charts">${charts}</div>
+  return html`<div class="charts">${charts}</div>
 <p class="dim">Update / weight: root mean squares of the last update and of the weights; about 0.001 is usual. Dead: 0 on all of up to 256 images.</p>
 <div class="scroll"><table><tr><th>layer</th><th>kind</th><th>output</th><th class="num">parameters</th><th class="num">weight</th><th class="num">update / weight</th><th class="num">dead units</th><th class="num">above 0</th></tr>${layers.map(
     (layer) => {
@@ -352,8 +360,7 @@ function dataReport({ manifest, data }: View): Html {
     ...(skipped.length > 0 ? [`${count(skipped.length)} undecodable`] : []),
     ...(quarantined > 0 ? [`${count(quarantined)} on the quarantine list`] : []),
   ];
-  return html`<h2 id="data">Data</h2>
-<table>
+  return html`<table>
 <tr><th>source</th><td>${name(source)} (${kind})</td></tr>
 <tr><th>images</th><td>${count(train)} to train on, ${count(val)} to validate (split: ${split}), stored at ${imageSize} pixels</td></tr>
 <tr><th>classes</th><td>${classes.length}</td></tr>
@@ -378,8 +385,7 @@ function configuration({ manifest }: View): Html {
   const { config, environment, sessions } = manifest;
   const { network, recipe, ...rest } = config;
   const json = (value: unknown) => clipLines(JSON.stringify(value, null, 2));
-  return html`<h2 id="configuration">Configuration</h2>
-<h3>Recipe</h3><pre>${json(recipe)}</pre>
+  return html`<h3>Recipe</h3><pre>${json(recipe)}</pre>
 <details><summary>network</summary><pre>${json(network)}</pre></details>
 <details><summary>data, devices, seed</summary><pre>${json(rest)}</pre></details>
 <details><summary>environment</summary><pre>${json(environment)}</pre></details>

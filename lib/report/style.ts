@@ -9,6 +9,7 @@ body { margin: 0; background: var(--bg); color: var(--fg); font: 15px/1.5 system
 header, main, footer { max-width: 1180px; margin: 0 auto; padding: 0 20px; }
 header { padding-top: 24px; } footer { padding: 32px 20px; color: var(--dim); font-size: 13px; }
 h1 { font-size: 26px; margin: 0 0 4px; overflow-wrap: anywhere; } h2 { font-size: 19px; margin: 40px 0 12px; padding-top: 12px; border-top: 1px solid var(--line); }
+nav { display: flex; flex-wrap: wrap; gap: 2px 18px; margin: 16px 0 0; font-size: 14px; } nav a { color: var(--s1); text-decoration: none; } nav a:hover { text-decoration: underline; } .live ~ main h2 { scroll-margin-top: 96px; }
 h3 { font-size: 15px; margin: 20px 0 8px; } p { margin: 6px 0 12px; } .dim { color: var(--dim); } .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 bdi { overflow-wrap: anywhere; }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 16px 0; } .tile { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 16px; min-width: 130px; }

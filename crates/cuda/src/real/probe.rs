@@ -365,7 +365,7 @@ mod tests {
         for (code, word) in [
             (C::CUDA_ERROR_STUB_LIBRARY, "stubs"),
             (C::CUDA_ERROR_NO_DEVICE, "--devices cpu"),
-            (C::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, "restart"),
+            (C::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, "Restart"),
             (C::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE, "cuda-compat"),
         ] {
             let error = refused(code);
