@@ -131,7 +131,7 @@ test('the report of a run has what the run has, in one file that loads nothing',
   );
   t.true(links.includes('mistakes'));
   t.regex(page, /before the training<[\s\S]*after epoch 3</);
-  t.regex(page, /chosen of 2 by its error on them/);
+  t.regex(page, /chosen out of 2 by its error on these images/);
   t.false(/<script|<link|<iframe|<object|@import|url\(/i.test(page));
   t.deepEqual(
     [...new Set([...page.matchAll(/https?:\/\/[^"'\s<]+/g)].map(([url]) => url))].filter(

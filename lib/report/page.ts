@@ -141,7 +141,7 @@ ${speed === undefined ? NONE : tile(count(speed), 'training images/s')}
 ${seconds === undefined ? NONE : tile(duration(seconds), 'training time')}
 ${tile(count(manifest.network.parameters), 'parameters')}
 </div>
-${judged === undefined ? NONE : html`<p class="dim">Measured with ${name(judged.what)} on ${judged.images}; intervals are Wilson's.${chosen ? ` It was chosen of ${validations} by its error on them: on new images it will be a little higher.` : ''}</p>`}
+${judged === undefined ? NONE : html`<p class="dim">Measured with ${name(judged.what)} on ${judged.images}; intervals are Wilson's.${chosen ? ` It was chosen out of ${validations} by its error on these images: expect a little more on new ones.` : ''}</p>`}
 ${missing.map((why) => html`<p class="dim">Missing here: ${name(why)}</p>`)}`;
 }
 
