@@ -164,11 +164,15 @@ test('the command: export, then fine-tune what was exported, with a line per lay
   const exported = await cli(['export', from, '--onnx', 'a.onnx', '--safetensors', 'a.safetensors'], folder).ended;
   t.is(exported.code, 0, exported.stderr);
   t.regex(exported.stdout, /images: float32 n x 3 x 14 x 14/);
-  const flags = ['--init', 'a.safetensors', '--freeze', 'conv*', '--lr-scale', 'fc2=10', '--data', other()];
+  const flags = ['--init', 'a.safetensors', '--freeze', 'conv*', '--lr-scale', 'conv1=2,fc2=10', '--data', other()];
   const tuned = await cli(['train', ...flags, '--epochs', '1', '--out', 'run', '--tensorboard'], folder).ended;
   t.is(tuned.code, 0, tuned.stderr);
   t.regex(tuned.stdout, /conv1 +loaded, frozen\n/);
   t.regex(tuned.stdout, /fc2 +fresh \(weight is 10 x 72 there, 3 x 72 here\), rates x 10\n/);
+  const frozen = await cli(['train', '--init', 'a.safetensors', '--freeze', 'conv1,fc2', '--limit', '50'], folder)
+    .ended;
+  t.is(frozen.code, 2);
+  t.regex(frozen.stderr, /freeze conv1, fc2: nothing would be left to learn/);
   t.is((await cli(['export', from], folder).ended).code, 2);
   t.is((await cli(['train', '--init', 'a.onnx'], folder).ended).code, 1);
 });

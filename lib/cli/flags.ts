@@ -44,9 +44,18 @@ export function duration(text: string): number {
 /** A list with commas. */
 export function list(text: string): string[] {
   const items = text.split(',').map((item) => item.trim());
-  if (items.some((item) => item === ''))
-    throw new InvalidArgumentError('Expected names with commas, for example cpu,cpu.');
+  if (items.some((item) => item === '')) throw new InvalidArgumentError('Expected names with commas between them.');
   return items;
+}
+
+/** Patterns with commas, or one with a choice in braces (`{conv1,conv2}`). */
+function patterns(text: string): string[] {
+  return text.includes('{') ? [text] : list(text);
+}
+
+/** Adds patterns of layers to those of a flag that may be repeated. */
+export function layers(text: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), ...patterns(text)];
 }
 
 /** Adds one more of a flag that may be repeated. */
@@ -54,11 +63,14 @@ export function collect(text: string, before: string[] | undefined): string[] {
   return [...(before ?? []), text];
 }
 
-/** One more of the factors of a flag that may be repeated: `fc8=10`. */
+/** More factors of a flag that may be repeated: `fc8=10`, `conv*=0.1,fc8=10`. */
 export function factors(text: string, before: Record<string, number> | undefined): Record<string, number> {
-  const equals = text.lastIndexOf('=');
-  if (equals < 1) throw new InvalidArgumentError('Expected layers and a factor, for example fc8=10.');
-  return { ...before, [text.slice(0, equals)]: rate(text.slice(equals + 1)) };
+  const more = patterns(text).map((part): [string, number] => {
+    const equals = part.lastIndexOf('=');
+    if (equals < 1) throw new InvalidArgumentError('Expected layers and a factor, for example fc8=10.');
+    return [part.slice(0, equals), rate(part.slice(equals + 1))];
+  });
+  return { ...before, ...Object.fromEntries(more) };
 }
 
 /** One of `names`; a slip is told the nearest. */

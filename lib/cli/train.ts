@@ -19,7 +19,7 @@ import {
 } from '../index.js';
 import { rehearsalText } from './banner.js';
 import { EXIT, printError, printJson } from './exit.js';
-import { addCommonFlags, collect, duration, factors, oneOf, rate, share, whole } from './flags.js';
+import { addCommonFlags, collect, duration, factors, layers, oneOf, rate, share, whole } from './flags.js';
 import { shortPath } from './format.js';
 import { JsonReporter, type Reporter, TextReporter } from './reporter.js';
 import { Signals } from './signals.js';
@@ -93,8 +93,12 @@ export function addTrain(program: Command, setCode: (code: number) => void): voi
       '--init <model>',
       'start from the weights of a run, a checkpoint or a .safetensors file; then its network is the default',
     )
-    .option('--freeze <layers>', 'layers that stay as they are, for example "conv*"; may be repeated', collect)
-    .option('--lr-scale <layers=factor>', 'factor on the rates of layers, for example fc8=10; may be repeated', factors)
+    .option('--freeze <layers>', 'layers that stay as they are, for example "conv*,fc6"; may be repeated', layers)
+    .option(
+      '--lr-scale <layers=factor>',
+      'factors on the rates of layers, for example "fc7=5,fc8=10"; may be repeated',
+      factors,
+    )
     .option('--tensorboard', 'write event files for TensorBoard into the run folder')
     .option('--ui', 'serve the report on 127.0.0.1 while it trains, with pause, stop and snapshot')
     .option('--ui-port <port>', 'its port (default: a free one)', whole(1))
