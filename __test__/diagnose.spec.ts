@@ -157,25 +157,30 @@ test('ten times the rate of a preset shows after ten steps, before it has killed
   ]);
 });
 
-test('late in a schedule small steps are the plan', (t) => {
-  const event = {
-    layers: [{ name: 'a', weight: 1, update: 1e-7, gradient: 1e-7 }],
-    units: [],
-    train: null,
-    val: null,
-    waitShare: 0,
-  } as unknown as EpochEvent;
-  const patient = (weight: number) =>
-    diagnoseEpoch({
+test('late in a schedule, and where little is left to learn, small steps are no sign of a rate that is too low', (t) => {
+  const patient = (share: number, ratio: number, loss: number | null) => {
+    const weight = RECIPE_DEFAULTS.lr * share;
+    const event = {
+      layers: [{ name: 'a', weight: 1, update: ratio, gradient: ratio }],
+      units: [],
+      train: loss === null ? null : { loss, top1Error: 0, top5Error: 0 },
+      val: null,
+      waitShare: 0,
+    } as unknown as EpochEvent;
+    return diagnoseEpoch({
       event,
       rates: { weight, bias: weight, colourNoise: 0, layers: {} },
       recipe: RECIPE_DEFAULTS,
-      data: { kind: 'folder', train: 1, val: 1, imageSize: 8 },
+      data: { kind: 'folder', classes: ['x', 'y'], train: 1, val: 1, imageSize: 8 },
       bestEpoch: undefined,
       seconds: 1,
     }).map(({ code }) => code);
-  t.deepEqual(patient(RECIPE_DEFAULTS.lr), ['LR_TOO_LOW']);
-  t.deepEqual(patient(RECIPE_DEFAULTS.lr / 100), []);
+  };
+  t.deepEqual(patient(1, 1e-6, 0.69), ['LR_TOO_LOW']);
+  t.deepEqual(patient(1, 1e-6, null), ['LR_TOO_LOW']);
+  t.deepEqual(patient(1, 1e-6, 0.01), [], 'it has learnt');
+  t.deepEqual(patient(0.01, 1e-6, 0.69), [], 'a hundred times as much at the full rate');
+  t.deepEqual(patient(0.01, 1e-8, 0.69), ['LR_TOO_LOW']);
 });
 
 test('steps that wait for their images', async (t) => {
@@ -214,6 +219,7 @@ test('images that are learnt by heart', async (t) => {
   const found = find(warnings, 'OVERFITTING');
   t.true(Number(found?.evidence.valError) > Number(found?.evidence.trainError) + 0.2);
   t.regex(found?.hint ?? '', /more images, augmentation/);
+  t.is(find(warnings, 'LR_TOO_LOW'), undefined, 'what is known by heart moves no weights any more');
 });
 
 /** A few units over 8-pixel images: 3,000 steps of four images take about a second. */

@@ -15,6 +15,8 @@ const DEAD_LEAST = 4;
 /** Update / weight ratios of one step. Between 1e-4 and 1e-1 networks learn well. */
 const TOO_LOW = 1e-5;
 const TOO_HIGH = 0.15;
+/** A loss below this share of that of guessing shows that the rate is not too low. */
+const LEARNT = 0.5;
 /**
  * The same of the hidden layers after `FIRST_STEPS` steps, where a rate has not yet killed the units that would have shown it: there it is below 0.004 in all
  * presets, and above this at ten times their rates.
@@ -44,7 +46,7 @@ export interface EpochCase {
   event: EpochEvent;
   rates: Rates;
   recipe: Recipe;
-  data: Pick<DatasetInfo, 'kind' | 'train' | 'val' | 'imageSize'>;
+  data: Pick<DatasetInfo, 'kind' | 'classes' | 'train' | 'val' | 'imageSize'>;
   /** Epoch of the lowest validation error so far. */
   bestEpoch: number | undefined;
   /** Seconds of the epoch in training steps. */
@@ -71,7 +73,7 @@ export function diagnoseEpoch(patient: EpochCase): WarningEvent[] {
     vanishing(moving),
     exploding(moving, rates),
     // Dead units stop the weights, too, whatever the rate.
-    dead === undefined ? rateTooLow(moving, recipe, rates) : undefined,
+    dead === undefined && !hasLearnt(patient) ? rateTooLow(moving, recipe, rates) : undefined,
     rateTooHigh(moving, recipe, rates),
     inputBound(event.waitShare, patient.seconds, patient.data),
     overfitting(patient),
@@ -144,14 +146,20 @@ function median(values: number[]): number {
   return sorted.length % 2 === 1 ? (sorted[middle] ?? 0) : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2;
 }
 
+/** Whether the training loss has come far from that of guessing: then updates are small because there is little left to learn. */
+function hasLearnt({ event: { train }, data: { classes } }: EpochCase): boolean {
+  return train !== null && train.loss < LEARNT * Math.log(classes.length);
+}
+
 function rateTooLow(layers: LayerHealth[], recipe: Recipe, rates: Rates): WarningEvent | undefined {
-  // Late in a schedule small steps are the plan.
-  if (layers.length === 0 || rates.weight < recipe.lr) return undefined;
+  if (layers.length === 0 || rates.weight === 0) return undefined;
   const ratio = median(layers.map(learning));
-  if (ratio >= TOO_LOW) return undefined;
+  // Late in a schedule small steps are the plan: what counts is how large they would be at the full rate.
+  const full = ratio * (recipe.lr / rates.weight);
+  if (full >= TOO_LOW) return undefined;
   return warning(
     'LR_TOO_LOW',
-    `the learning rate ${short(rates.weight)} is too low: a step moves the weights by ${short(ratio)} of their size, where 0.001 is usual`,
+    `the learning rate ${short(recipe.lr)} is too low: a step moves the weights by ${short(full)} of their size, where 0.001 is usual`,
     `Raise it, for example --set lr=${short(recipe.lr * 10)} on a new run, as long as the loss stays finite and falls.`,
     {
       lr: rates.weight,
