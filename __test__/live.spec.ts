@@ -106,17 +106,17 @@ test('pausing changes no bit, a snapshot is saved meanwhile, and stopping ends t
   const told: string[] = [];
   let steps = 0;
   for await (const event of training) {
-    if (event.type === 'pause') told.push(event.paused ? 'paused' : 'on');
+    if (event.type === 'pause') {
+      told.push(event.paused ? 'paused' : 'on');
+      if (event.paused) setTimeout(() => training.requestSave(), 30);
+    }
     if (event.type === 'checkpoint' && event.why === 'request') {
       told.push('saved');
       setTimeout(() => training.pause(false), 10);
     }
     if (event.type === 'step') {
       steps += 1;
-      if (steps === 3) {
-        training.pause();
-        setTimeout(() => training.requestSave(), 30);
-      }
+      if (steps === 3) training.pause();
     }
   }
   t.deepEqual(told, ['paused', 'saved', 'on']);

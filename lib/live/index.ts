@@ -16,7 +16,7 @@ import type { Shape } from '../options.js';
 import { judgedView } from '../report/gather.js';
 import { History, readHistory } from '../report/history.js';
 import { filterPictures } from '../report/index.js';
-import { renderPage, renderView } from '../report/page.js';
+import { duration, renderPage, renderView } from '../report/page.js';
 import type { JudgedView, View } from '../report/view.js';
 import { describeData, type Training } from '../train.js';
 import { admitted } from './guard.js';
@@ -266,11 +266,11 @@ class LivePage {
         ? ['waiting for the first step']
         : [
             `epoch ${last.epoch}/${epochs}`,
-            `step ${last.step}`,
+            `step ${last.step.toLocaleString('en-US')}`,
             `loss ${last.loss.toFixed(3)}`,
             `error ${percent(last.top1Error)}`,
-            `${Math.round(last.imagesPerSecond)} images/s`,
-            `${Math.round(last.etaSeconds)} s left`,
+            `${Math.round(last.imagesPerSecond).toLocaleString('en-US')} images/s`,
+            `${duration(last.etaSeconds)} left`,
           ];
     if (history.paused) parts.unshift('paused');
     if (result !== undefined) parts.unshift(result.status);

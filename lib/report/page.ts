@@ -38,7 +38,7 @@ const distance = (value: number) =>
 const moment = (iso: string) => `${iso.slice(0, 16).replace('T', ' ')} UTC`;
 
 /** Seconds as `1h 02m`, `3m 10s` or `8s`. */
-function duration(seconds: number): string {
+export function duration(seconds: number): string {
   const whole = Math.round(seconds);
   const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   return h > 0 ? `${h}h ${String(m).padStart(2, '0')}m` : m > 0 ? `${m}m ${String(s).padStart(2, '0')}s` : `${s}s`;
