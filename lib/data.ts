@@ -70,6 +70,8 @@ export interface DatasetInfo {
   quarantined: number;
   /** Different images that are on the side of others because they look nearly the same; 0 where the source has a split of its own. */
   keptTogether: number;
+  /** Different images that look nearly the same as others, too, but were split one by one: their groups are too large, or too much of a class, to say anything. */
+  takenApart: number;
   /** Mean colour, 0 to 255. */
   mean: [number, number, number];
   /** sha256 of the sorted list of images. */

@@ -29,7 +29,7 @@ export interface Manifest {
   name: string;
   createdAt: string;
   config: RunConfig;
-  data: Omit<DatasetInfo, 'perClass' | 'classWeights' | 'keptTogether' | 'mean' | 'seconds'>;
+  data: Omit<DatasetInfo, 'perClass' | 'classWeights' | 'keptTogether' | 'takenApart' | 'mean' | 'seconds'>;
   network: { parameters: number; macs: number };
   environment: Environment;
   sessions: Session[];

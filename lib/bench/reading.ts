@@ -11,8 +11,12 @@ export type LoaderSource = (typeof LOADER_SOURCES)[number];
 
 /** Minibatches of the paper. */
 const BATCH = 128;
-/** Pixels are so quick to read that few of them would be measured in a cache of the processor: each picture comes so often, within reason. */
-const [REPEATS, MOST_PIXEL_IMAGES] = [16, 1600];
+/**
+ * Pixels are so quick to read that few of them would be measured in a cache of the processor, and small JPEGs so quick that the first touch of a
+ * minibatch's memory would count: each picture comes so often, within reason.
+ */
+const REPEATS = { jpegs: 6, pixels: 16 };
+const MOST = 1600;
 
 /** The sources, made of the same pictures. */
 export interface Reading extends AsyncDisposable {
@@ -28,15 +32,16 @@ export async function openReading(files: readonly string[], folder: string, size
   const cacheDir = join(folder, 'cache');
   const pack = async (source: string, format: 'npy' | 'tar') => {
     const target = join(folder, format);
-    const one = format === 'tar' ? { shardImages: files.length } : {};
+    const one = format === 'tar' ? { shardImages: MOST } : {};
     await using packing = await packDataset({ source, target, format, imageSize: size, cacheDir, ...one });
     for await (const _ of packing.run());
     return target;
   };
   const once = await list(join(folder, 'once.jsonl'), files);
-  const often = await list(join(folder, 'often.jsonl'), repeated(files));
-  const jpegs = await pack(once, 'tar');
-  const sources = { folder: once, jpegs, pixels: await pack(often, 'npy') };
+  const often = (source: keyof typeof REPEATS) =>
+    list(join(folder, `${source}.jsonl`), repeated(files, Math.min(MOST, REPEATS[source] * files.length)));
+  const jpegs = await pack(await often('jpegs'), 'tar');
+  const sources = { folder: once, jpegs, pixels: await pack(await often('pixels'), 'npy') };
   const data = {} as Record<LoaderSource, Dataset>;
   for (const source of LOADER_SOURCES) {
     data[source] = await openDataset({ source: sources[source], imageSize: size, threads: 1, keepBytes: 0, cacheDir });
@@ -66,9 +71,8 @@ async function list(path: string, pictures: readonly string[]): Promise<string> 
   return path;
 }
 
-/** The same files by several names each: a list has each name once. */
-function repeated(files: readonly string[]): string[] {
-  const count = Math.min(MOST_PIXEL_IMAGES, REPEATS * files.length);
+/** The same files by several names each, `count` in all: a list has each name once. */
+function repeated(files: readonly string[], count: number): string[] {
   return Array.from({ length: count }, (_, index) => {
     const file = resolve(files[index % files.length] ?? '');
     const folder = dirname(file);

@@ -27,12 +27,16 @@ function deviceText(names: string[], why: string): string {
 }
 
 function dataText(info: DatasetInfo): string {
-  const { classes, train, val, imageSize, split, source, kind, quarantined, keptTogether } = info;
+  const { classes, train, val, imageSize, split, source, kind, quarantined, keptTogether, takenApart } = info;
   const name = kind === 'generated' ? 'generated' : `${source} (${kind})`;
   const validation = val === 0 ? 'no validation images' : plural(val, 'validation image');
   const together = keptTogether === 0 ? '' : `, ${count(keptTogether)} that look alike kept together`;
+  const apart =
+    takenApart === 0
+      ? ''
+      : `, ${count(takenApart)} that look alike split one by one (their groups are too large; if they show the same things, name train and val folders)`;
   const out = quarantined === 0 ? '' : `; ${plural(quarantined, 'file')} left out by the quarantine list`;
-  return `${name}: ${classes.length} classes, ${count(train)} training and ${validation} of ${imageSize} pixels, split ${split}${together}${out}`;
+  return `${name}: ${classes.length} classes, ${count(train)} training and ${validation} of ${imageSize} pixels, split ${split}${together}${apart}${out}`;
 }
 
 /** What the classes count, where the loss is weighed by them. */

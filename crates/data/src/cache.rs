@@ -33,13 +33,22 @@ impl Cache {
 
     /// Keeps `bytes`, all or nothing.
     pub fn store(&self, kind: &str, key: &Key, bytes: &[u8]) {
+        self.store_pieces(kind, key, &[bytes]);
+    }
+
+    /// Keeps what the pieces are together, all or nothing.
+    pub fn store_pieces(&self, kind: &str, key: &Key, pieces: &[&[u8]]) {
         let Some(path) = self.path(kind, key) else { return };
         let Some(dir) = path.parent() else { return };
         let write = || -> std::io::Result<()> {
             fs::create_dir_all(dir)?;
             let mut file = tempfile::NamedTempFile::new_in(dir)?;
-            file.write_all(bytes)?;
-            file.write_all(&Sha256::digest(bytes))?;
+            let mut sum = Sha256::new();
+            for piece in pieces {
+                file.write_all(piece)?;
+                sum.update(piece);
+            }
+            file.write_all(&sum.finalize())?;
             file.persist(&path)?;
             forget_old(dir, kind)
         };

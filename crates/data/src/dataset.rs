@@ -99,8 +99,19 @@ impl Dataset {
     }
 
     fn of(listed: Listed, options: &DatasetOptions) -> Result<(Self, Key)> {
-        let Listed { kind, classes, split, source, usable, skipped, quarantined, kept_together, fingerprint, stamp } =
-            listed;
+        let Listed {
+            kind,
+            classes,
+            split,
+            source,
+            usable,
+            skipped,
+            quarantined,
+            kept_together,
+            taken_apart,
+            fingerprint,
+            stamp,
+        } = listed;
         let size = options.image_size;
         let (classes, labels) = numbered(classes, options.classes.as_deref());
         let lengths = [0, 1].map(|split| usable[split].len());
@@ -129,6 +140,7 @@ impl Dataset {
                 skipped,
                 quarantined,
                 kept_together,
+                taken_apart,
                 mean: [0.0; 3],
                 fingerprint,
                 seconds: 0.0,

@@ -117,14 +117,51 @@ pub(crate) fn header(bytes: &[u8], size: u64) -> Result<Picture, Reason> {
     })
 }
 
-/// Decodes a whole picture to RGB, 8 bits a channel, row by row, into `pixels`, whose memory is reused.
+/// Where the pixels of a picture may go, `width * height * 3` bytes.
+pub(crate) struct Place<'a> {
+    pub width: usize,
+    pub height: usize,
+    pub pixels: &'a mut [u8],
+}
+
+/// Decodes whole pictures to RGB, 8 bits a channel, row by row, one after the other with the same working memory.
 /// The result lies as stored: `orientation` is yet to be applied.
-pub(crate) fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<Picture, Reason> {
-    guarded(|| match sniff(bytes) {
-        Kind::Known(Format::Jpeg) => jpeg::decode(bytes, pixels),
-        Kind::Known(format) => others::decode(bytes, format, pixels),
-        kind => Err(refusal(kind, bytes)),
-    })
+#[derive(Default)]
+pub(crate) struct Decoder {
+    pixels: Vec<u8>,
+    jpeg: jpeg::Memory,
+}
+
+impl Decoder {
+    /// Decodes `bytes`; [`pixels`](Self::pixels) gives the result.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Picture, Reason> {
+        self.decode_to(bytes, None).map(|(picture, _)| picture)
+    }
+
+    /// The same; pixels that can be made in `place` stay there, which it gives, too. After an error there is anything.
+    pub fn decode_to(&mut self, bytes: &[u8], place: Option<Place<'_>>) -> Result<(Picture, bool), Reason> {
+        let Self { pixels, jpeg } = self;
+        guarded(|| match sniff(bytes) {
+            Kind::Known(Format::Jpeg) => jpeg::decode(bytes, jpeg, pixels, place),
+            Kind::Known(format) => others::decode(bytes, format, pixels).map(|picture| (picture, false)),
+            kind => Err(refusal(kind, bytes)),
+        })
+    }
+
+    /// Those of the picture that was decoded last.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// Gives back memory beyond `most` bytes.
+    pub fn spare(&mut self, most: usize) {
+        if self.pixels.capacity() > most {
+            self.pixels = Vec::new();
+        }
+        if self.jpeg.bytes() > most {
+            self.jpeg = jpeg::Memory::default();
+        }
+    }
 }
 
 /// A decoder that panics on a damaged file must not take the process down.

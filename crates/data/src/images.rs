@@ -1,7 +1,7 @@
 //! Pictures that are given one by one, prepared exactly as those of a data set are.
 
 use crate::{
-    decode::{self, Format, Kind, Reason},
+    decode::{self, Decoder, Format, Kind, Reason},
     files::{Entry, Files},
     options::usable_threads,
     parallel::Workers,
@@ -72,14 +72,14 @@ pub fn prepare(pictures: &[Picture], size: usize, threads: Option<usize>, cancel
 /// # Errors
 /// `ERR_DATA` where one cannot be decoded, `ERR_ABORTED` where `cancel` is set.
 pub fn decode(pictures: &[Picture], cancel: &AtomicBool) -> Result<usize> {
-    let mut pixels = Vec::new();
+    let mut decoder = Decoder::default();
     let mut total = 0;
     for picture in pictures {
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorCode::Aborted, "the decoding was stopped"));
         }
         let Picture::Bytes(file) = picture else { continue };
-        let found = decode::decode(file, &mut pixels).map_err(|reason| Error::data(format!("a picture {reason}")))?;
+        let found = decoder.decode(file).map_err(|reason| Error::data(format!("a picture {reason}")))?;
         total += found.width * found.height;
     }
     Ok(total)

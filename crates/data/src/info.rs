@@ -88,6 +88,9 @@ pub struct DatasetInfo {
     pub quarantined: usize,
     /// Different images that are on the side of others because they look nearly the same; 0 where the source has a split of its own.
     pub kept_together: usize,
+    /// Different images that look nearly the same as others, too, but were split one by one: their groups are too large, or too much of a class, to say
+    /// anything.
+    pub taken_apart: usize,
     /// Mean R, G, B of the training images, from 0 to 255.
     pub mean: [f64; 3],
     /// SHA-256 (hexadecimal) of the sorted list of images: of their paths and sizes, of their content where the split depends on it, of

@@ -31,6 +31,7 @@ pub(crate) struct Listed {
     pub skipped: Vec<Skipped>,
     pub quarantined: usize,
     pub kept_together: usize,
+    pub taken_apart: usize,
     pub fingerprint: String,
     /// Changes when the bytes may have changed.
     pub stamp: Key,
@@ -111,6 +112,7 @@ fn list_generated(seed: u64) -> Listed {
         skipped: Vec::new(),
         quarantined: 0,
         kept_together: 0,
+        taken_apart: 0,
         fingerprint: fingerprint.hex(),
         stamp: fingerprint,
     }
@@ -130,6 +132,7 @@ fn list_pack(options: &DatasetOptions, pack: Pack) -> Result<Listed> {
         skipped: pack.skipped(),
         quarantined: 0,
         kept_together: 0,
+        taken_apart: 0,
         fingerprint: pack.fingerprint(wanted),
         stamp: pack.stamp(),
         source: Source::Pack(Box::new(pack)),
@@ -152,6 +155,7 @@ fn list_cifar(cifar: Cifar) -> Result<Listed> {
         skipped: Vec::new(),
         quarantined: 0,
         kept_together: 0,
+        taken_apart: 0,
         fingerprint: fingerprint.hex(),
         stamp: fingerprint,
     })
@@ -188,18 +192,18 @@ pub(crate) fn list_files(
     let mut items = std::mem::take(&mut layout.items);
     // Where the finding of every item is.
     let middle = items[0].len();
-    let mut places = [0..middle, middle..middle + items[1].len()].map(|range| range.collect::<Vec<usize>>());
-    let mut kept_together = 0;
+    let mut places =
+        [0..middle, middle..middle + items[1].len()].map(|range| range.map(|at| at as u32).collect::<Vec<_>>());
+    let (mut kept_together, mut taken_apart) = (0, 0);
     if !layout.given {
-        let whole = std::mem::take(&mut items[0]);
-        let Sides { of: sides, together } =
-            split::by_content(&options.source, &whole, &findings, &layout.classes, options.val_fraction, workers)?;
-        kept_together = together;
-        places = Default::default();
-        for (i, (item, side)) in whole.into_iter().zip(sides).enumerate() {
-            items[side.index()].push(item);
-            places[side.index()].push(i);
-        }
+        let Sides { of: sides, together, apart } =
+            split::by_content(&options.source, &items[0], &findings, &layout.classes, options.val_fraction, workers)?;
+        (kept_together, taken_apart) = (together, apart);
+        places =
+            Split::ALL.map(|split| (0..).zip(&sides).filter(|(_, side)| **side == split).map(|(at, _)| at).collect());
+        // In place: all of them twice would be much.
+        let mut sides = sides.into_iter();
+        items[1] = items[0].extract_if(.., |_| sides.next() == Some(Split::Val)).collect();
     }
     let mut fingerprint = KeyMaker::default();
     fingerprint.part(b"files");
@@ -213,12 +217,12 @@ pub(crate) fn list_files(
             line.extend_from_slice(item.entry.path.as_os_str().as_encoded_bytes());
             line.push(0);
             line.extend_from_slice(&item.entry.size.to_le_bytes());
-            line.extend(findings.hash(at).iter().flatten());
-            line.push(u8::from(findings.reason(at).is_some()));
+            line.extend(findings.hash(at as usize).iter().flatten());
+            line.push(u8::from(findings.reason(at as usize).is_some()));
             fingerprint.part(&line);
         }
     }
-    let usable = places.map(|places| places.into_iter().map(|at| findings.reason(at).is_none()).collect());
+    let usable = places.map(|places| places.into_iter().map(|at| findings.reason(at as usize).is_none()).collect());
     Ok(Listed {
         kind,
         split: if layout.given { SplitOrigin::Given } else { SplitOrigin::ByContentHash },
@@ -228,6 +232,7 @@ pub(crate) fn list_files(
         skipped: bad,
         quarantined: 0,
         kept_together,
+        taken_apart,
         fingerprint: fingerprint.finish().hex(),
         stamp,
     })

@@ -236,6 +236,10 @@ impl Shared {
     /// written.
     fn blank(&self, mut batch: Batch, valid: usize) -> Batch {
         let bytes = self.dataset.image_bytes();
+        if batch.pixels.is_empty() {
+            // Zeros from the system, not written once more.
+            batch.pixels = vec![0; self.batch * bytes];
+        }
         batch.pixels.resize(self.batch * bytes, 0);
         batch.labels.resize(self.batch, 0);
         batch.ids.resize(self.batch, 0);

@@ -1,6 +1,6 @@
 //! A file's bytes to the stored picture: upright, `size x size`, RGB.
 
-use crate::decode::{self, Reason};
+use crate::decode::{Decoder, Place, Reason};
 use fast_image_resize::{
     FilterType, ResizeAlg, ResizeOptions, Resizer,
     images::{TypedImage, TypedImageRef},
@@ -15,25 +15,29 @@ pub(crate) const KEEP: usize = 64 << 20;
 pub(crate) struct Preparer {
     size: usize,
     resizer: Resizer,
-    pixels: Vec<u8>,
+    decoder: Decoder,
     turned: Vec<u8>,
 }
 
 impl Preparer {
     /// For pictures of `size x size` pixels.
     pub fn new(size: usize) -> Self {
-        Self { size, resizer: Resizer::new(), pixels: Vec::new(), turned: Vec::new() }
+        Self { size, resizer: Resizer::new(), decoder: Decoder::default(), turned: Vec::new() }
     }
 
     /// Decodes `file` and writes `size * size * 3` bytes to `out`.
     pub fn prepare(&mut self, file: &[u8], out: &mut [u8]) -> Result<(), Reason> {
-        let mut pixels = std::mem::take(&mut self.pixels);
-        let result = decode::decode(file, &mut pixels)
-            .and_then(|picture| self.fit(&pixels, picture.width, picture.height, picture.orientation, out));
-        self.pixels = pixels;
-        if self.pixels.capacity() > KEEP {
-            self.pixels = Vec::new();
-        }
+        let mut decoder = std::mem::take(&mut self.decoder);
+        let place = Place { width: self.size, height: self.size, pixels: &mut *out };
+        let result = decoder.decode_to(file, Some(place)).and_then(|(picture, placed)| {
+            if placed {
+                self.turn(picture.orientation, out);
+                return Ok(());
+            }
+            self.fit(decoder.pixels(), picture.width, picture.height, picture.orientation, out)
+        });
+        decoder.spare(KEEP);
+        self.decoder = decoder;
         if self.resizer.size_of_internal_buffers() > KEEP {
             self.resizer.reset_internal_buffers();
         }
@@ -58,13 +62,17 @@ impl Preparer {
         } else {
             self.scale(pixels, width, height, out)?;
         }
-        // The middle square stays the middle square however it is turned, so the small result is turned, not the photo.
+        self.turn(orientation, out);
+        Ok(())
+    }
+
+    /// The middle square stays the middle square however it is turned, so the small result is turned, not the photo.
+    fn turn(&mut self, orientation: Orientation, out: &mut [u8]) {
         if orientation != Orientation::NoTransforms {
             self.turned.clear();
             self.turned.extend_from_slice(out);
             turn(&self.turned, self.size, orientation, out);
         }
-        Ok(())
     }
 
     fn scale(&mut self, pixels: &[u8], width: usize, height: usize, out: &mut [u8]) -> Result<(), Reason> {

@@ -6,7 +6,7 @@ pub(crate) use findings::Findings;
 
 use crate::{
     cache::{Cache, Key, KeyMaker},
-    decode,
+    decode::{self, Decoder},
     files::{Entry, Files},
     layout::Item,
     options::OnBadImage,
@@ -112,9 +112,8 @@ pub(crate) fn scan(
     // Some at a time: what they give is in memory twice until it is noted.
     for open in open.chunks(AT_ONCE) {
         let look = |looker: &mut Looker, i: usize| Ok(looker.look(files, items[open[i] as usize], full, depth.hash));
-        let looks = workers
-            .map(16, open.len(), Looker::new, look)
-            .inspect_err(|_| cache.store("scan", &key, &findings.to_bytes()))?;
+        let looks =
+            workers.map(16, open.len(), Looker::new, look).inspect_err(|_| findings.keep(cache, "scan", &key))?;
         for (&i, finding) in open.iter().zip(looks) {
             if (i as usize) < findings.len() {
                 findings.set(i as usize, finding);
@@ -123,12 +122,12 @@ pub(crate) fn scan(
             }
         }
         if kept_at.elapsed() >= KEEP_EVERY {
-            cache.store("scan", &key, &findings.to_bytes());
+            findings.keep(cache, "scan", &key);
             kept_at = Instant::now();
         }
     }
     if !open.is_empty() {
-        cache.store("scan", &key, &findings.to_bytes());
+        findings.keep(cache, "scan", &key);
     }
     let memory = Memory { cache: cache.clone(), key, used: open.len() < items.len() };
     Ok(Scan { findings, memory })
@@ -138,23 +137,23 @@ pub(crate) fn scan(
 struct Looker {
     printer: Printer,
     bytes: Vec<u8>,
-    pixels: Vec<u8>,
+    decoder: Decoder,
 }
 
 impl Looker {
     fn new() -> Self {
-        Self { printer: Printer::new(), bytes: Vec::new(), pixels: Vec::new() }
+        Self { printer: Printer::new(), bytes: Vec::new(), decoder: Decoder::default() }
     }
 
     fn look(&mut self, files: &Files, item: &Item, full: bool, hash: bool) -> Finding {
-        let Self { printer, bytes, pixels } = self;
+        let Self { printer, bytes, decoder } = self;
         let most = if full { u64::MAX } else { HEAD };
         if let Err(reason) = files.read(&item.entry, most, bytes) {
             return Finding { bad: Some(reason), ..Finding::UNREAD };
         }
         let mut finding =
             Finding { hash: hash.then(|| Sha256::digest(&bytes).into()), unread: false, ..Finding::UNREAD };
-        let mut result = if full { decode::decode(bytes, pixels) } else { decode::header(bytes, item.entry.size) };
+        let mut result = if full { decoder.decode(bytes) } else { decode::header(bytes, item.entry.size) };
         if result.is_err() && (bytes.len() as u64) < item.entry.size {
             // A long preview or colour profile may stand before the size.
             result = match files.read(&item.entry, u64::MAX, bytes) {
@@ -162,7 +161,7 @@ impl Looker {
                 Err(reason) => return Finding { bad: Some(reason), ..Finding::UNREAD },
             };
         }
-        let print = result.and_then(|picture| if hash { printer.print(&picture, pixels) } else { Ok(None) });
+        let print = result.and_then(|picture| if hash { printer.print(&picture, decoder.pixels()) } else { Ok(None) });
         match print {
             Ok(print) => finding.print = print,
             Err(reason) => finding.bad = Some(reason),

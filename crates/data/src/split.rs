@@ -26,6 +26,8 @@ pub(crate) struct Sides {
     pub of: Vec<Split>,
     /// Different pictures that follow another, or are followed, because they look nearly the same.
     pub together: usize,
+    /// Those that look so, too, but whose groups were taken apart.
+    pub apart: usize,
 }
 
 /// Says for every item which side it is on. A picture goes to val where the beginning of its SHA-256, read as a fraction, lies below
@@ -69,7 +71,7 @@ pub(crate) fn by_content(
     if !poor.is_empty() {
         return Err(named(&poor));
     }
-    let mut groups = groups(&pictures, &place, &usable, workers)?;
+    let (mut groups, alike) = groups(&pictures, &place, &usable, workers)?;
     let sides = loop {
         match divide(&pictures, &usable, &groups, fraction) {
             Ok(sides) => break sides,
@@ -86,7 +88,8 @@ pub(crate) fn by_content(
         (NOWHERE, None) => Split::Train,
         (at, _) => sides[at as usize],
     };
-    Ok(Sides { of: (0..items.len()).map(side).collect(), together: groups.iter().map(Vec::len).sum() })
+    let together = groups.iter().map(Vec::len).sum();
+    Ok(Sides { of: (0..items.len()).map(side).collect(), together, apart: alike - together })
 }
 
 /// The different pictures that can be used, in the order of their hashes: each is known by its place.
@@ -129,14 +132,20 @@ impl<'a> Pictures<'a> {
     }
 }
 
-/// Places of pictures that look nearly the same, as far as that says anything.
-fn groups(pictures: &Pictures<'_>, place: &[u32], usable: &[Vec<u32>], workers: Workers<'_>) -> Result<Vec<Vec<u32>>> {
+/// Places of pictures that look nearly the same, as far as that says anything; and of how many it may be said at all.
+fn groups(
+    pictures: &Pictures<'_>,
+    place: &[u32],
+    usable: &[Vec<u32>],
+    workers: Workers<'_>,
+) -> Result<(Vec<Vec<u32>>, usize)> {
     let is_first = |(i, at): &(u32, u32)| *at != NOWHERE && pictures.items[*at as usize] == *i;
     let each = (0..).zip(place.iter().copied()).zip(pictures.findings.iter());
     let prints = each.filter(|(one, _)| is_first(one)).filter_map(|((_, at), finding)| Some((finding.print?, at)));
     let sets = DisjointSets::new(pictures.len());
     join_near(&sets, prints.collect(), workers)?;
     let mut groups = sets.groups();
+    let alike = groups.iter().map(Vec::len).sum();
     groups.retain(|group| group.len() <= LONGEST);
     let mut group_of: Vec<u32> = vec![NOWHERE; pictures.len()];
     for (number, group) in (0..).zip(&groups) {
@@ -154,7 +163,7 @@ fn groups(pictures: &Pictures<'_>, place: &[u32], usable: &[Vec<u32>], workers: 
     }
     let mut says_nothing = says_nothing.into_iter();
     groups.retain(|_| says_nothing.next() == Some(false));
-    Ok(groups)
+    Ok((groups, alike))
 }
 
 /// Takes those groups apart that have to do with the classes `torn`: those of their pictures, or else of the classes which these are in
@@ -309,7 +318,7 @@ mod tests {
         for fraction in [0.01, 0.5, 0.99] {
             let plain = |class, text| (class, text, None);
             let all = [plain(0, "a"), plain(0, "b"), plain(0, "a"), plain(1, "c"), plain(1, "d"), plain(1, "c")];
-            let Sides { of: sides, together } = split(&all, 2, fraction).unwrap();
+            let Sides { of: sides, together, .. } = split(&all, 2, fraction).unwrap();
             assert_eq!((sides[0], sides[3], together), (sides[2], sides[5], 0));
             assert_ne!(sides[0], sides[1]);
             assert_ne!(sides[3], sides[4]);
@@ -317,7 +326,7 @@ mod tests {
             let of = |scene, variant| print(scene, variant);
             let all = [(0, "a", of("a", 0)), (0, "b", of("a", 1)), (0, "c", of("a", 2)), (0, "d", of("d", 0))];
             let all = [&all[..], &[(1, "e", of("e", 0)), (1, "f", of("e", 1))]].concat();
-            let Sides { of: sides, together } = split(&all, 2, fraction).unwrap();
+            let Sides { of: sides, together, .. } = split(&all, 2, fraction).unwrap();
             assert!(sides[0] == sides[1] && sides[0] == sides[2] && sides[0] != sides[3], "{sides:?}");
             assert!(sides[4] != sides[5] && together == 3);
         }
@@ -331,9 +340,9 @@ mod tests {
         let mut all: Vec<Picture<'_>> = (0..400).map(alike).collect();
         let sides = split(&all, 2, 0.1).unwrap();
         let val = sides.of.iter().filter(|side| **side == Split::Val).count();
-        assert!(sides.together == 0 && (20..=60).contains(&val), "{val}");
+        assert!((sides.together, sides.apart) == (0, 400) && (20..=60).contains(&val), "{val}");
         all[0].2 = print("another", 0);
-        assert_eq!(split(&all, 2, 0.1).unwrap(), sides);
+        assert_eq!(split(&all, 2, 0.1).unwrap().of, sides.of);
     }
 
     /// Three groups, any two of which make up a class: one class must be on one side.
@@ -346,7 +355,7 @@ mod tests {
         let series = |i: usize| (3 + i as u32 / 50, texts[i].as_str(), print(&texts[i / 5], i as u32 % 5));
         let all = [&all[..], &(0..100).map(series).collect::<Vec<_>>()].concat();
         for fraction in [0.01, 0.3, 0.99] {
-            let Sides { of: sides, together } = split(&all, 5, fraction).unwrap();
+            let Sides { of: sides, together, .. } = split(&all, 5, fraction).unwrap();
             assert_eq!(sides[4], sides[6]);
             for class in 0..3 {
                 assert_ne!(sides[2 * class], sides[2 * class + 1]);
@@ -372,7 +381,7 @@ mod tests {
             seen += 1;
             let all = [of(0, 0, "a"), of(0, 1, "b"), of(1, 1, "b"), of(1, 2, "c"), of(1, 3, "c")];
             let all = [&all[..], &[of(2, 4, "d"), of(2, 5, "d"), of(2, 6, "e")]].concat();
-            let Sides { of: sides, together } = split(&all, 3, 0.1).unwrap();
+            let Sides { of: sides, together, .. } = split(&all, 3, 0.1).unwrap();
             assert!(sides[0] != sides[1] && sides[1] == sides[2] && sides[3] != sides[4], "{sides:?}");
             assert!(sides[5] == sides[6] && sides[6] != sides[7] && together == 2);
         }
@@ -421,6 +430,7 @@ mod tests {
         let few = split(&all, 2, 0.3).unwrap();
         let more = split(&[&all[..], &(25..60).map(single).collect::<Vec<_>>()].concat(), 2, 0.3).unwrap();
         assert_eq!((few.together, more.together), (0, 15));
+        assert_eq!((few.apart, more.apart), (15, 0));
         assert!(few.of[..15].iter().any(|side| *side != few.of[0]));
         assert!(more.of[..15].iter().all(|side| *side == more.of[0]));
         assert_eq!(few.of[15..], more.of[15..125]);

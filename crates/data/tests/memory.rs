@@ -7,7 +7,7 @@ mod support;
 
 use alexnode_core::BatchSource;
 use alexnode_data::{
-    Dataset, DatasetKind, DatasetOptions, Split,
+    Dataset, DatasetKind, DatasetOptions, Split, SplitOrigin,
     pack::{PackFormat, PackOptions, Packer},
 };
 use sha2::{Digest, Sha256};
@@ -24,6 +24,8 @@ use support::{images, loader, open, photos};
 const MOST: u64 = 300_000_000;
 /// What an image may add, by which less than full size is judged.
 const PER_IMAGE: u64 = 200;
+/// The same where the split is made here, from the hash and the print of each.
+const PER_UNSPLIT: u64 = 280;
 /// What opening and reading takes whatever the size: images under way, buffers of threads, the mean image.
 const FIXED: u64 = 24_000_000;
 /// So large that no prepared images are kept for the next epoch.
@@ -45,7 +47,7 @@ fn resident() -> Option<[u64; 2]> {
 }
 
 /// Opens `source`, reads some minibatches of two epochs and looks at names, then judges what that took.
-fn within(source: &Path, kind: DatasetKind, count: usize) {
+fn within(source: &Path, kind: DatasetKind, count: usize, per_image: u64) {
     let peak_can_be_reset = fs::write("/proc/self/clear_refs", "5").is_ok();
     let Some([_, before]) = resident().filter(|_| peak_can_be_reset) else {
         eprintln!("SKIPPED: this system does not say how much memory a process has had");
@@ -53,13 +55,20 @@ fn within(source: &Path, kind: DatasetKind, count: usize) {
     };
     let options = DatasetOptions { threads: Some(2), ..DatasetOptions::new(source.to_str().unwrap(), SIZE) };
     let data = open(&options).unwrap();
-    assert_eq!((data.info().kind, data.len(Split::Train)), (kind, count));
+    // Where the split is made here, about one in ten is for judging.
+    let whole = if data.info().split == SplitOrigin::Given { 0 } else { data.len(Split::Val) };
+    assert_eq!((data.info().kind, data.len(Split::Train) + whole), (kind, count));
     read(&data);
     let [most, _] = resident().unwrap();
     let each = most.saturating_sub(before + FIXED) / count as u64;
-    eprintln!("{kind:?}, {count} images: {:.1} MB before, {:.1} MB at most", before as f64 / 1e6, most as f64 / 1e6);
+    eprintln!(
+        "{kind:?}, {:?}, {count} images: {:.1} MB before, {:.1} MB at most, {each} bytes for each",
+        data.info().split,
+        before as f64 / 1e6,
+        most as f64 / 1e6
+    );
     assert!(most < MOST, "{kind:?}: {most} bytes");
-    assert!(each <= PER_IMAGE, "{kind:?}: {each} bytes for each of {count} images");
+    assert!(each <= per_image, "{kind:?}: {each} bytes for each of {count} images");
 }
 
 fn read(data: &Arc<Dataset>) {
@@ -98,6 +107,23 @@ fn archive(path: &Path, count: usize, picture: &[u8]) {
             header.set_size(picture.len() as u64);
             archive.append_data(&mut header, name(split, i), picture).unwrap();
         }
+    }
+    archive.into_inner().unwrap().flush().unwrap();
+}
+
+/// An archive without splits, of `count` pictures all of which are different.
+fn unsplit(path: &Path, count: usize) {
+    let mut archive = tar::Builder::new(BufWriter::new(fs::File::create(path).unwrap()));
+    for i in 0..count {
+        let mut word = i as u64 + 1;
+        let pixels: [u8; 48] = std::array::from_fn(|_| {
+            word = word.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (word >> 56) as u8
+        });
+        let picture = images::png(4, 4, &pixels, image::ExtendedColorType::Rgb8);
+        let mut header = tar::Header::new_gnu();
+        header.set_size(picture.len() as u64);
+        archive.append_data(&mut header, name("photos", i), &picture[..]).unwrap();
     }
     archive.into_inner().unwrap().flush().unwrap();
 }
@@ -154,7 +180,9 @@ fn memory_does_not_grow_with_the_images() {
     folder(&dir.path().join("folder"), files, &picture);
     archive(&dir.path().join("all.tar"), entries, &picture);
     pack(&dir.path().join("pack"), entries);
-    within(&dir.path().join("folder"), DatasetKind::Folder, files);
-    within(&dir.path().join("all.tar"), DatasetKind::Tar, entries);
-    within(&dir.path().join("pack"), DatasetKind::Pack, entries);
+    unsplit(&dir.path().join("unsplit.tar"), entries);
+    within(&dir.path().join("folder"), DatasetKind::Folder, files, PER_IMAGE);
+    within(&dir.path().join("all.tar"), DatasetKind::Tar, entries, PER_IMAGE);
+    within(&dir.path().join("pack"), DatasetKind::Pack, entries, PER_IMAGE);
+    within(&dir.path().join("unsplit.tar"), DatasetKind::Tar, entries, PER_UNSPLIT);
 }

@@ -1,14 +1,17 @@
 //! JPEG: baseline and progressive, one, three or four components, in any sampling.
 //!
-//! Two libraries share the work. zune-jpeg is the faster one, but garbles what is rare (`Frame::is_plain`); jpeg-decoder reads that, too.
-//! What a picture is comes from neither, but from its frame header, so that a look at the head and the decoded picture never disagree.
+//! `usual` reads what nearly all photos are, and two libraries the rest. zune-jpeg is the faster one, but garbles what is rare
+//! (`Frame::is_plain`); jpeg-decoder reads that, too. What a picture is comes from none of them, but from its frame header, so that a look at
+//! the head and the decoded picture never disagree.
 
 mod careful;
 mod quick;
 pub(super) mod segments;
+mod usual;
 
-use super::{Colours, Format, Picture, Reason, exif, limits::check_size};
+use super::{Colours, Format, Picture, Place, Reason, exif, limits::check_size};
 use segments::{Frame, has_end, scans};
+pub use usual::Memory;
 
 /// Encoders use about ten scans. Each costs a few bytes of a file and as much time as there are pixels, so of more a small file could keep a
 /// decoder busy for hours.
@@ -31,8 +34,14 @@ fn picture(frame: &Frame, bytes: &[u8], size: u64) -> Result<Picture, Reason> {
     Ok(Picture { width, height, orientation: exif::orientation(Format::Jpeg, bytes), format: Format::Jpeg, colours })
 }
 
-/// As `libjpeg` and what is built on it: harmless oddities and damage inside are read, a picture without its end mark is cut off.
-pub fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<Picture, Reason> {
+/// As `libjpeg` and what is built on it: harmless oddities and damage inside are read, a picture without its end mark is cut off. Also gives
+/// whether the pixels are in `place`, where they may go if they are as many.
+pub fn decode(
+    bytes: &[u8],
+    memory: &mut Memory,
+    pixels: &mut Vec<u8>,
+    place: Option<Place<'_>>,
+) -> Result<(Picture, bool), Reason> {
     let frame = Frame::of(bytes)?;
     let picture = picture(&frame, bytes, bytes.len() as u64)?;
     if !has_end(bytes) {
@@ -42,6 +51,19 @@ pub fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<Picture, Reason> {
         return Err(format!("the picture has more than the {MOST_SCANS} scans allowed"));
     }
     if frame.is_plain() && frame.is_large() {
+        let (width, height) = (picture.width, picture.height);
+        let place = place.filter(|place| (place.width, place.height) == (width, height));
+        let placed = place.is_some();
+        let target = place.map_or_else(
+            || {
+                pixels.resize(3 * width * height, 0);
+                &mut pixels[..]
+            },
+            |place| place.pixels,
+        );
+        if usual::decode(bytes, width, height, memory, target).is_some() {
+            return Ok((picture, placed));
+        }
         quick::decode(bytes, &picture, pixels)?;
     } else if let Err(reason) = careful::decode(bytes, &picture, pixels) {
         if !frame.is_plain() {
@@ -50,7 +72,7 @@ pub fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<Picture, Reason> {
         // It is the stricter of the two.
         quick::decode(bytes, &picture, pixels)?;
     }
-    Ok(picture)
+    Ok((picture, false))
 }
 
 /// Whether a decoder speaks of the same picture as its frame header: another header may hide behind it.

@@ -1,15 +1,31 @@
 //! What was found about every file of a data set, in little more than its hash and print for each.
 
 use super::Finding;
-use crate::print::Print;
+use crate::{
+    cache::{Cache, Key},
+    print::Print,
+};
 use std::collections::BTreeMap;
 
 type Hash = [u8; 32];
-/// Of a file: SHA-256 and print.
-type Seen = (Hash, Option<Print>);
-
-/// Bytes of what was seen of a file, when kept: its hash, whether it has a print, the print.
+/// What was seen of a file, as it is kept: its SHA-256, whether it has a print, the print.
+type Seen = [u8; SEEN_BYTES];
 const SEEN_BYTES: usize = size_of::<Hash>() + 1 + size_of::<Print>();
+
+fn seen(hash: Hash, print: Option<Print>) -> Seen {
+    let mut seen = [0; SEEN_BYTES];
+    seen[..32].copy_from_slice(&hash);
+    seen[32] = u8::from(print.is_some());
+    for (to, word) in seen[33..].chunks_exact_mut(8).zip(print.unwrap_or_default()) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    seen
+}
+
+fn print(seen: &Seen) -> Option<Print> {
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| seen[at + i]));
+    (seen[32] == 1).then(|| [word(33), word(41)])
+}
 
 /// Findings in the order of the files.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,7 +43,7 @@ impl Findings {
         self.count += 1;
         if finding.hash.is_some() || !self.seen.is_empty() {
             // Those before it could not be read.
-            self.seen.resize(self.count, Seen::default());
+            self.seen.resize(self.count, [0; SEEN_BYTES]);
         }
         self.set(self.count - 1, finding);
     }
@@ -35,8 +51,8 @@ impl Findings {
     /// Replaces that of file `i`.
     pub fn set(&mut self, i: usize, finding: Finding) {
         if let Some(hash) = finding.hash {
-            self.seen.resize(self.count, Seen::default());
-            self.seen[i] = (hash, finding.print);
+            self.seen.resize(self.count, [0; SEEN_BYTES]);
+            self.seen[i] = seen(hash, finding.print);
         }
         self.bad.remove(&(i as u32));
         if finding.bad.is_some() || finding.unread {
@@ -46,12 +62,12 @@ impl Findings {
 
     /// SHA-256 of file `i`, where it was asked for and the file could be read.
     pub fn hash(&self, i: usize) -> Option<Hash> {
-        self.seen(i).map(|(hash, _)| hash)
+        self.seen(i)?.first_chunk().copied()
     }
 
-    fn seen(&self, i: usize) -> Option<Seen> {
+    fn seen(&self, i: usize) -> Option<&Seen> {
         let unread = matches!(self.bad.get(&(i as u32)), Some((_, true)));
-        self.seen.get(i).copied().filter(|_| !unread)
+        self.seen.get(i).filter(|_| !unread)
     }
 
     /// Why file `i` cannot be used.
@@ -73,8 +89,7 @@ impl Findings {
     pub fn iter(&self) -> impl Iterator<Item = Finding> + '_ {
         (0..self.count).map(|i| {
             let (bad, unread) = self.bad.get(&(i as u32)).cloned().unwrap_or_default();
-            let (hash, print) = self.seen(i).map_or((None, None), |(hash, print)| (Some(hash), print));
-            Finding { hash, print, bad, unread }
+            Finding { hash: self.hash(i), print: self.seen(i).and_then(print), bad, unread }
         })
     }
 
@@ -83,32 +98,19 @@ impl Findings {
         self.count
     }
 
-    /// To be kept: the count, hashes and prints, then the rest as JSON.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    /// Keeps them in `cache`: the count, hashes and prints, then the rest as JSON.
+    pub fn keep(&self, cache: &Cache, kind: &str, key: &Key) {
         let bad = serde_json::to_vec(&self.bad).unwrap_or_default();
-        let mut bytes = Vec::with_capacity(size_of::<u64>() + self.seen.len() * SEEN_BYTES + bad.len());
-        bytes.extend((self.count as u64).to_le_bytes());
-        for (hash, print) in &self.seen {
-            bytes.extend_from_slice(hash);
-            bytes.push(u8::from(print.is_some()));
-            bytes.extend(print.unwrap_or_default().iter().flat_map(|word| word.to_le_bytes()));
-        }
-        bytes.extend(bad);
-        bytes
+        cache.store_pieces(kind, key, &[&(self.count as u64).to_le_bytes(), self.seen.as_flattened(), &bad]);
     }
 
     /// From what was kept, with hashes or without; `None` where it is something else.
     pub fn from_bytes(bytes: &[u8], hashed: bool) -> Option<Self> {
-        let word = |bytes: &[u8]| Some(u64::from_le_bytes(*bytes.first_chunk()?));
-        let count = usize::try_from(word(bytes)?).ok()?;
+        let (count, rest) = bytes.split_first_chunk()?;
+        let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
         let seen_bytes = if hashed { count.checked_mul(SEEN_BYTES)? } else { 0 };
-        let (seen, bad) = bytes[size_of::<u64>()..].split_at_checked(seen_bytes)?;
-        let one = |bytes: &[u8; SEEN_BYTES]| {
-            let print = [word(&bytes[33..])?, word(&bytes[41..])?];
-            Some((*bytes.first_chunk()?, (bytes[32] == 1).then_some(print)))
-        };
-        let seen = seen.as_chunks().0.iter().map(one).collect::<Option<_>>()?;
-        Some(Self { count, seen, bad: serde_json::from_slice(bad).ok()? })
+        let (seen, bad) = rest.split_at_checked(seen_bytes)?;
+        Some(Self { count, seen: seen.as_chunks().0.to_vec(), bad: serde_json::from_slice(bad).ok()? })
     }
 }
 
@@ -121,6 +123,13 @@ impl Extend<Finding> for Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn kept(findings: &Findings) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, key) = (Cache::new(Some(dir.path())), Key::of([]));
+        findings.keep(&cache, "scan", &key);
+        cache.load("scan", &key).unwrap()
+    }
 
     #[test]
     fn findings_come_back_as_they_were() {
@@ -135,7 +144,7 @@ mod tests {
         assert_eq!(findings.unread(), [0, 3, 5]);
         assert_eq!(findings.bad().map(|(i, _)| i).collect::<Vec<_>>(), [0, 2, 5]);
         assert_eq!((findings.reason(2), findings.reason(3)), (Some("cut off"), None));
-        let bytes = findings.to_bytes();
+        let bytes = kept(&findings);
         assert_eq!(Findings::from_bytes(&bytes, true).as_ref(), Some(&findings));
         for broken in [&bytes[..5], &bytes[..60], &[&[7][..], &bytes[1..]].concat(), &[255; 99]] {
             assert_eq!(Findings::from_bytes(broken, true), None);
@@ -151,7 +160,7 @@ mod tests {
         let mut findings = Findings::default();
         findings.extend(std::iter::repeat_n(plain.clone(), 1000));
         findings.push(Finding { bad: Some("empty".into()), ..plain.clone() });
-        let bytes = findings.to_bytes();
+        let bytes = kept(&findings);
         assert!(bytes.len() < 40, "{}", bytes.len());
         assert_eq!(Findings::from_bytes(&bytes, false), Some(findings.clone()));
         assert_eq!((findings.iter().count(), findings.iter().nth(999)), (1001, Some(plain)));

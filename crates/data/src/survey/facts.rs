@@ -1,7 +1,7 @@
 //! One look at one file: whether it can be decoded, and what is worth knowing about it.
 
 use crate::{
-    decode::{self, Colours, Format, Picture},
+    decode::{Colours, Decoder, Format, Picture},
     files::{Entry, Files, has_picture_name},
     prepare::KEEP,
     print::{Print, Printer},
@@ -54,27 +54,26 @@ pub enum Look {
 pub struct Looker {
     printer: Printer,
     bytes: Vec<u8>,
-    pixels: Vec<u8>,
+    decoder: Decoder,
 }
 
 impl Looker {
     pub fn new() -> Self {
-        Self { printer: Printer::new(), bytes: Vec::new(), pixels: Vec::new() }
+        Self { printer: Printer::new(), bytes: Vec::new(), decoder: Decoder::default() }
     }
 
     pub fn look(&mut self, files: &Files, entry: &Entry) -> Look {
         if let Err(reason) = files.read(entry, u64::MAX, &mut self.bytes) {
             return Look::Unread(reason);
         }
-        let look = match decode::decode(&self.bytes, &mut self.pixels) {
+        let look = match self.decoder.decode(&self.bytes) {
             Err(reason) => Look::Bad(reason),
             Ok(picture) => self.facts(&picture).map_or_else(Look::Bad, Look::Usable),
         };
-        for memory in [&mut self.bytes, &mut self.pixels] {
-            if memory.capacity() > KEEP {
-                *memory = Vec::new();
-            }
+        if self.bytes.capacity() > KEEP {
+            self.bytes = Vec::new();
         }
+        self.decoder.spare(KEEP);
         look
     }
 
@@ -83,7 +82,7 @@ impl Looker {
         let mut content = [0; 16];
         content.copy_from_slice(&Sha256::digest(&self.bytes)[..16]);
         let (width, height) = (width as u32, height as u32);
-        let print = self.printer.print(picture, &self.pixels)?;
+        let print = self.printer.print(picture, self.decoder.pixels())?;
         Ok(Facts { content, print, width, height, format, colours, orientation })
     }
 }

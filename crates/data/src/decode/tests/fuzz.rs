@@ -38,10 +38,10 @@ fn corpus() -> Vec<Vec<u8>> {
 }
 
 /// Whether it is a picture. A panic here fails the test; so does whatever a decoder must not do.
-fn attempt(bytes: &[u8], pixels: &mut Vec<u8>, out: &mut [u8], preparer: &mut Preparer) -> Result<bool, String> {
-    *pixels = Vec::new();
+fn attempt(bytes: &[u8], out: &mut [u8], preparer: &mut Preparer) -> Result<bool, String> {
+    let mut decoder = Decoder::default();
     let (head, took) = largest(|| header(bytes, bytes.len() as u64));
-    let (decoded, took_more) = largest(|| decode(bytes, pixels));
+    let (decoded, took_more) = largest(|| decoder.decode(bytes));
     let took = took.max(took_more) as u64;
     if took > largest_allocation(bytes.len() as u64) {
         return Err(format!("{took} bytes of memory at once"));
@@ -52,6 +52,7 @@ fn attempt(bytes: &[u8], pixels: &mut Vec<u8>, out: &mut [u8], preparer: &mut Pr
         }
     }
     let Ok(picture) = decoded else { return Ok(false) };
+    let pixels = decoder.pixels();
     if pixels.len() != picture.width * picture.height * 3 {
         return Err(format!("{} bytes for {picture:?}", pixels.len()));
     }
@@ -70,7 +71,7 @@ fn fuzz() {
     let corpus = corpus();
     let (next, pictures) = (AtomicU64::new(from), AtomicU64::new(0));
     let run = || {
-        let (mut pixels, mut out, mut preparer) = (Vec::new(), vec![0; 16 * 16 * 3], Preparer::new(16));
+        let (mut out, mut preparer) = (vec![0; 16 * 16 * 3], Preparer::new(16));
         loop {
             let i = next.fetch_add(1, Relaxed);
             if i >= from + count {
@@ -79,7 +80,7 @@ fn fuzz() {
             let mut draw = Draw(i);
             let [file, other] = [0; 2].map(|_| &corpus[draw.below(corpus.len())]);
             let bytes = mutated(file, other, &mut draw);
-            match attempt(&bytes, &mut pixels, &mut out, &mut preparer) {
+            match attempt(&bytes, &mut out, &mut preparer) {
                 Ok(usable) => drop(pictures.fetch_add(u64::from(usable), Relaxed)),
                 Err(wrong) => {
                     let place = std::env::temp_dir().join(format!("alexnode-fuzz-{i}"));

@@ -3,19 +3,19 @@
 mod allocations;
 mod fuzz;
 #[path = "../../../tests/support/images.rs"]
-mod images;
-mod mutate;
+pub(super) mod images;
+pub(super) mod mutate;
 mod pillow;
 
-use super::{Colours, Picture, Reason, decode, header};
+use super::{Colours, Decoder, Picture, Reason, header};
 use crate::prepare::Preparer;
 use image::{ExtendedColorType, metadata::Orientation};
 use images::*;
 use jpeg_encoder::ColorType;
 
 fn decoded(bytes: &[u8]) -> Result<(Picture, Vec<u8>), Reason> {
-    let mut pixels = Vec::new();
-    decode(bytes, &mut pixels).map(|picture| (picture, pixels))
+    let mut decoder = Decoder::default();
+    decoder.decode(bytes).map(|picture| (picture, decoder.pixels().to_vec()))
 }
 
 fn prepared(bytes: &[u8], size: usize) -> Vec<u8> {
@@ -123,14 +123,14 @@ fn damage_never_panics() {
         png(24, 24, &rgb, ExtendedColorType::Rgb8),
         jpeg(24, 24, &vec![9; 24 * 24 * 4], ColorType::Cmyk, 0),
     ];
-    let mut pixels = Vec::new();
+    let mut decoder = Decoder::default();
     for file in &files {
         for at in 0..file.len() {
             let mut bytes = file.clone();
             bytes[at] ^= 0x55;
             // A picture or a reason; either is fine.
-            if let Ok(picture) = decode(&bytes, &mut pixels) {
-                assert_eq!(pixels.len(), picture.width * picture.height * 3);
+            if let Ok(picture) = decoder.decode(&bytes) {
+                assert_eq!(decoder.pixels().len(), picture.width * picture.height * 3);
             }
         }
     }
