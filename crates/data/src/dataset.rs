@@ -6,7 +6,6 @@ use crate::{
     info::{DatasetInfo, DatasetKind, PerClass},
     layout::enumerate,
     list::{Listed, list, list_files},
-    loader::Loader,
     members::Members,
     options::{Balance, DatasetOptions, LoaderOptions, OnBadImage, Split},
     parallel::Workers,
@@ -14,13 +13,10 @@ use crate::{
     spool::Spool,
     statistics::{self, MAX_SAMPLE, Statistics, Sums},
 };
-use alexnode_core::{BatchSource, Error, ErrorCode, Result};
+use alexnode_core::{Error, ErrorCode, Result};
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Instant,
 };
 
@@ -188,20 +184,21 @@ impl Dataset {
     pub(crate) fn ids(&self, split: Split) -> u32 {
         self.members[split.index()].usable.len() as u32
     }
-    /// Minibatches of one epoch, prepared ahead on threads of their own.
-    ///
-    /// # Errors
-    /// `ERR_USAGE` for a batch or limit of 0; `ERR_DATA` where no thread can be started.
-    pub fn loader(self: &Arc<Self>, options: &LoaderOptions) -> Result<Loader> {
+    /// The ids of an epoch, in their order.
+    pub(crate) fn order(&self, options: &LoaderOptions) -> Vec<u32> {
         let LoaderOptions { split, seed, epoch, shuffle, limit, .. } = *options;
         let members = &self.members[split.index()];
         let balanced = self.balance == Balance::Sample && split == Split::Train && shuffle && limit.is_none();
-        let order = if balanced {
+        if balanced {
             members.balanced(seed, epoch, self.info.classes.len(), |id| self.class(split, id))
         } else {
             members.order(seed, epoch, shuffle, limit)
-        };
-        Loader::start(Arc::clone(self), options, order, self.threads)
+        }
+    }
+
+    /// How many threads may prepare images.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
     }
 
     /// For every id of a split, whether the image can be used.
@@ -242,38 +239,6 @@ impl Dataset {
             Ok(image)
         })?;
         Ok(images.concat())
-    }
-
-    /// Reads `images` training images as a training does, minibatch by minibatch of shuffled epochs from `epoch` on, and does nothing with
-    /// them: how many seconds that takes.
-    ///
-    /// # Errors
-    /// As the [`loader`](Self::loader) and its minibatches; `ERR_ABORTED` where `cancel` is set.
-    pub fn read(self: &Arc<Self>, batch: usize, mut epoch: u32, mut images: usize, cancel: &AtomicBool) -> Result<f64> {
-        let start = Instant::now();
-        while images > 0 {
-            let options = LoaderOptions {
-                split: Split::Train,
-                batch,
-                seed: 1,
-                epoch,
-                first_batch: 0,
-                shuffle: true,
-                limit: None,
-            };
-            let mut loader = self.loader(&options)?;
-            while images > 0
-                && let Some(batch) = loader.next()?
-            {
-                if cancel.load(Ordering::Relaxed) {
-                    return Err(Error::new(ErrorCode::Aborted, "the reading was stopped"));
-                }
-                images = images.saturating_sub(batch.valid);
-                loader.recycle(batch);
-            }
-            epoch += 1;
-        }
-        Ok(start.elapsed().as_secs_f64())
     }
 
     /// Bytes of a prepared image.

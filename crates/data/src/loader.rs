@@ -6,11 +6,15 @@ use crate::{
     options::{LoaderOptions, Split},
     source::Worker,
 };
-use alexnode_core::{Batch, BatchSource, Error, Result};
+use alexnode_core::{Batch, BatchSource, Error, ErrorCode, Result};
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
+    time::Instant,
 };
 
 /// Minibatches that may be under way or waiting at once, beside the one in use.
@@ -56,17 +60,55 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Dataset {
+    /// Minibatches of one epoch, prepared ahead on threads of their own.
+    ///
+    /// # Errors
+    /// `ERR_USAGE` for a batch or limit of 0; `ERR_DATA` where no thread can be started.
+    pub fn loader(self: &Arc<Self>, options: &LoaderOptions) -> Result<Loader> {
+        Loader::start(Arc::clone(self), options)
+    }
+
+    /// Reads `images` training images as a training does, minibatch by minibatch of shuffled epochs from `epoch` on, and does nothing with
+    /// them: how many seconds that takes.
+    ///
+    /// # Errors
+    /// As the [`loader`](Self::loader) and its minibatches; `ERR_ABORTED` where `cancel` is set.
+    pub fn read(self: &Arc<Self>, batch: usize, mut epoch: u32, mut images: usize, cancel: &AtomicBool) -> Result<f64> {
+        let start = Instant::now();
+        while images > 0 {
+            let options = LoaderOptions {
+                split: Split::Train,
+                batch,
+                seed: 1,
+                epoch,
+                first_batch: 0,
+                shuffle: true,
+                limit: None,
+            };
+            let mut loader = self.loader(&options)?;
+            while images > 0
+                && let Some(batch) = loader.next()?
+            {
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(Error::new(ErrorCode::Aborted, "the reading was stopped"));
+                }
+                images = images.saturating_sub(batch.valid);
+                loader.recycle(batch);
+            }
+            epoch += 1;
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
 impl Loader {
-    pub(crate) fn start(
-        dataset: Arc<Dataset>,
-        options: &LoaderOptions,
-        order: Vec<u32>,
-        threads: usize,
-    ) -> Result<Self> {
+    fn start(dataset: Arc<Dataset>, options: &LoaderOptions) -> Result<Self> {
         if options.batch == 0 || options.limit == Some(0) {
             let name = if options.batch == 0 { "batch" } else { "limit" };
             return Err(Error::usage(format!("{name}: expected at least 1 image, got 0")));
         }
+        let (order, threads) = (dataset.order(options), dataset.threads());
         let first = options.first_batch.saturating_mul(options.batch).min(order.len());
         // Small images are taken several at once, so that locks cost nothing beside them.
         let grain = (65_536 / dataset.image_bytes()).clamp(1, 32);

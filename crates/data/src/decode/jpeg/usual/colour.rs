@@ -21,7 +21,7 @@ pub fn row(planes: &[Plane; 3], halved: [bool; 2], y: usize, rows: &mut Rows, ou
         // Three parts of the nearer sample and one of the other one, in both directions; at the edges there is only one.
         let mut near = (y, y);
         if halved[1] {
-            let other = if y % 2 == 0 { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(plane.rows() - 1) };
+            let other = if y.is_multiple_of(2) { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(plane.rows() - 1) };
             near = (y / 2, other);
         }
         narrow.resize(plane.width + 2, 0);
