@@ -16,7 +16,7 @@ use crate::{
 use alexnode_core::{Error, ErrorCode, Result};
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{OnceLock, atomic::AtomicBool},
     time::Instant,
 };
 

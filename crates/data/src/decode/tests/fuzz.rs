@@ -20,7 +20,8 @@ const SHORT: u64 = 6000;
 /// Larger files of the shared data would only cost time.
 const LARGEST_FILE: u64 = 64 << 10;
 
-fn number(name: &str) -> Option<u64> {
+/// What the environment says.
+pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: no number")))
 }
 

@@ -1,7 +1,7 @@
 //! Decoding, on files made here and on the odd ones of the shared data.
 
 mod allocations;
-mod fuzz;
+pub(super) mod fuzz;
 #[path = "../../../tests/support/images.rs"]
 pub(super) mod images;
 pub(super) mod mutate;

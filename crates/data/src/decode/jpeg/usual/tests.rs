@@ -2,16 +2,20 @@
 
 use super::{super::quick, Memory, any, decode, headers::Headers, transform};
 use crate::decode::{
-    header,
+    Reason, header,
     tests::{
+        fuzz::number,
         images::{pixels, shared_data},
         mutate::{Draw, mutated},
     },
 };
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
-/// What both make of a file: `None` where it is not usual.
-fn both(bytes: &[u8], memory: &mut Memory) -> Option<(Vec<u8>, Result<Vec<u8>, String>)> {
+/// What both make of a file: the pixels, and what zune-jpeg gives.
+type Both = (Vec<u8>, Result<Vec<u8>, Reason>);
+
+/// `None` where the file is not usual.
+fn both(bytes: &[u8], memory: &mut Memory) -> Option<Both> {
     let picture = header(bytes, bytes.len() as u64).ok()?;
     // Whatever was there before is written over.
     let mut own = vec![170; 3 * picture.width * picture.height];
@@ -71,7 +75,7 @@ fn damage_is_left_to_the_libraries_or_read_as_by_them() {
     let mut memory = Memory::default();
     let files = SAMPLINGS.map(|sampling| encoded(80, 71, 30, 80, sampling));
     let (mut usual, mut left) = (0, 0);
-    for seed in 0..3000 {
+    for seed in 0..number("ALEXNODE_FUZZ").unwrap_or(3000) {
         let mut draw = Draw(seed);
         let [file, other] = [0; 2].map(|_| &files[draw.below(files.len())]);
         let bytes = mutated(file, other, &mut draw);
