@@ -75,7 +75,11 @@ pub fn decode(bytes: &[u8], width: usize, height: usize, memory: &mut Memory, ou
         plane.shape(across * component.across, down * component.down);
     }
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
+    if is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("lzcnt")
+    {
         // SAFETY: the processor has the instructions.
         return unsafe { with_avx2(&headers, memory, out) };
     }
