@@ -72,16 +72,37 @@ pub fn join_equal<K: Ord>(sets: &DisjointSets, mut items: Vec<(K, u32)>) {
     items.windows(2).filter(|pair| pair[0].0 == pair[1].0).for_each(|pair| sets.join(pair[0].1, pair[1].1));
 }
 
+/// A print and who has it. A tuple would take 24 bytes, and there may be 1.3 million.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Numbered {
+    words: [u32; 4],
+    number: u32,
+}
+
+impl Numbered {
+    fn new([a, b]: Print, number: u32) -> Self {
+        Self { words: [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32], number }
+    }
+    fn print(&self) -> Print {
+        [0, 2].map(|at| u64::from(self.words[at]) | u64::from(self.words[at + 1]) << 32)
+    }
+}
+
 /// Joins all items whose prints are near, or connected by others that are.
 ///
 /// # Errors
 /// `ERR_ABORTED` after a cancel.
-pub fn join_near(sets: &DisjointSets, mut items: Vec<(Print, u32)>, workers: Workers<'_>) -> Result<()> {
+pub fn join_near(
+    sets: &DisjointSets,
+    items: impl IntoIterator<Item = (Print, u32)>,
+    workers: Workers<'_>,
+) -> Result<()> {
+    let mut items: Vec<Numbered> = items.into_iter().map(|(print, number)| Numbered::new(print, number)).collect();
     items.sort_unstable();
     items.dedup_by(|next, kept| {
-        let equal = next.0 == kept.0;
+        let equal = next.words == kept.words;
         if equal {
-            sets.join(next.1, kept.1);
+            sets.join(next.number, kept.number);
         }
         equal
     });
@@ -106,7 +127,7 @@ pub fn join_near(sets: &DisjointSets, mut items: Vec<(Print, u32)>, workers: Wor
 /// bits that tell these apart.
 struct Search<'a> {
     sets: &'a DisjointSets,
-    items: &'a [(Print, u32)],
+    items: &'a [Numbered],
     cancel: &'a AtomicBool,
 }
 
@@ -120,7 +141,7 @@ impl Search<'_> {
         let sample = n.min(SAMPLE);
         let mut ones = [0u32; 128];
         for i in 0..sample {
-            let (print, _) = self.items[at(i * n / sample) as usize];
+            let print = self.items[at(i * n / sample) as usize].print();
             (0..).zip(&mut ones).for_each(|(bit, ones)| *ones += (print[bit / 64] >> (bit % 64)) as u32 & 1);
         }
         let mut bits: Vec<(f64, usize)> = ones.iter().map(|n| entropy(*n, sample)).zip(0..).collect();
@@ -150,7 +171,7 @@ impl Search<'_> {
     /// Joins those of `members` that are near and agree in the bits of `key`.
     fn look_up(&self, key: Print, members: impl Iterator<Item = u32>, ordered: &mut Vec<u64>, depth: u32) {
         ordered.clear();
-        ordered.extend(members.map(|at| u64::from(hash(self.items[at as usize].0, key)) << 32 | u64::from(at)));
+        ordered.extend(members.map(|at| u64::from(hash(self.items[at as usize].print(), key)) << 32 | u64::from(at)));
         ordered.sort_unstable();
         let mut same: Vec<u32> = Vec::new();
         for equal in ordered.chunk_by(|a, b| a >> 32 == b >> 32).filter(|equal| equal.len() > 1) {
@@ -159,7 +180,7 @@ impl Search<'_> {
             }
             same.clear();
             same.extend(equal.iter().map(|one| *one as u32));
-            let root = |at: u32| self.sets.root(self.items[at as usize].1);
+            let root = |at: u32| self.sets.root(self.items[at as usize].number);
             let first = root(same[0]);
             if same[1..].iter().all(|at| root(*at) == first) {
                 continue;
@@ -176,10 +197,10 @@ impl Search<'_> {
     /// Joins those of `members` that are near. Who has been joined is not looked for again, so that many which are all connected take
     /// little more than a comparison each.
     fn compare(&self, members: &[u32]) {
-        let number = |at: u32| self.items[at as usize].1;
+        let number = |at: u32| self.items[at as usize].number;
         let mut known: Vec<(u32, u32)> = members.iter().map(|at| (self.sets.root(number(*at)), *at)).collect();
         known.sort_unstable();
-        let prints: Vec<Print> = known.iter().map(|(_, at)| self.items[*at as usize].0).collect();
+        let prints: Vec<Print> = known.iter().map(|(_, at)| self.items[*at as usize].print()).collect();
         // Those that are together already.
         let mut waiting: Vec<Range<usize>> = Vec::new();
         for group in known.chunk_by(|a, b| a.0 == b.0) {
@@ -255,7 +276,7 @@ mod tests {
 
     fn near(prints: &[Print], threads: usize) -> Vec<Vec<u32>> {
         let sets = DisjointSets::new(prints.len());
-        let items = prints.iter().copied().zip(0..).collect();
+        let items = prints.iter().copied().zip(0..);
         join_near(&sets, items, Workers { threads, cancel: &AtomicBool::new(false) }).unwrap();
         sets.groups()
     }
@@ -308,7 +329,7 @@ mod tests {
     fn a_cancel_stops_it() {
         let sets = DisjointSets::new(4000);
         let mut state = 1;
-        let items = (0..4000).map(|at| (random(&mut state), at)).collect();
+        let items = (0..4000).map(|at| (random(&mut state), at));
         let workers = Workers { threads: 2, cancel: &AtomicBool::new(true) };
         assert_eq!(join_near(&sets, items, workers).unwrap_err().code(), ErrorCode::Aborted);
     }

@@ -20,17 +20,13 @@ pub(crate) struct Entry {
     pub path: Box<Path>,
     /// Bytes.
     pub size: u64,
-    /// To notice a change: see [`times`]; 0 in an archive.
-    pub times: [u64; 2],
-    /// Where it begins in the archive; 0 in a folder.
-    pub offset: u64,
-    /// Which of the archives it is in.
-    pub archive: u32,
+    /// In a folder its [`times`], to notice a change; in an archive where it begins there, and which of the archives that is.
+    pub at: [u64; 2],
 }
 
 impl Default for Entry {
     fn default() -> Self {
-        Self { path: Path::new("").into(), size: 0, times: [0; 2], offset: 0, archive: 0 }
+        Self { path: Path::new("").into(), size: 0, at: [0; 2] }
     }
 }
 
@@ -122,7 +118,7 @@ impl Files {
             Some(inner) => inner.size,
             None => file.metadata().map_err(unreadable)?.len(),
         };
-        let begin = inner.map_or(0, |inner| inner.offset);
+        let begin = inner.map_or(0, |inner| inner.at[0]);
         let mut region = tar::Archive::new(Region { file, begin, length: total, at: 0 });
         for entry in region.entries_with_seek().map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
@@ -142,9 +138,7 @@ impl Files {
             visit(Entry {
                 path: path.strip_prefix(".").unwrap_or(&path).into(),
                 size: entry.size(),
-                times: [0; 2],
-                offset: begin + place,
-                archive,
+                at: [begin + place, u64::from(archive)],
             })?;
         }
         Ok(())
@@ -165,9 +159,15 @@ impl Files {
         &self.root
     }
 
+    /// The archive that `entry` is in.
+    fn archive(&self, entry: &Entry) -> Option<&(PathBuf, File)> {
+        // In a folder there are none, and the number is a time.
+        self.archives.get(usize::try_from(entry.at[1]).ok()?)
+    }
+
     /// How a message names `entry`.
     pub fn name(&self, entry: &Entry) -> String {
-        match self.archives.get(entry.archive as usize) {
+        match self.archive(entry) {
             None => self.root.join(&entry.path).display().to_string(),
             Some((path, _)) => format!("{}:{}", path.display(), entry.path.display()),
         }
@@ -181,10 +181,10 @@ impl Files {
         let failed = |e: io::Error| format!("cannot be read: {e}");
         let expected = entry.size.min(most) as usize;
         buffer.clear();
-        match self.archives.get(entry.archive as usize) {
+        match self.archive(entry) {
             Some((_, archive)) => {
                 buffer.resize(expected, 0);
-                let got = read_up_to(archive, entry.offset, buffer).map_err(failed)?;
+                let got = read_up_to(archive, entry.at[0], buffer).map_err(failed)?;
                 buffer.truncate(got);
             }
             None => {
@@ -227,7 +227,7 @@ impl Files {
                 }
                 Ok(meta) if meta.is_dir() => self.walk(&path, links, entries)?,
                 Ok(meta) if meta.is_file() => {
-                    let entry = Entry { path: path.into(), size: meta.len(), times: times(&meta), ..Entry::default() };
+                    let entry = Entry { path: path.into(), size: meta.len(), at: times(&meta) };
                     if self.may_be_picture(&entry) {
                         entries.push(entry);
                     }

@@ -63,8 +63,8 @@ pub(crate) fn open(list: &Path) -> Result<(Files, Layout)> {
         }
         // One that is missing is told when it is looked at, as in a folder.
         let meta = fs::metadata(files.root().join(&path)).ok();
-        let (size, times) = meta.map_or((0, [0; 2]), |meta| (meta.len(), times(&meta)));
-        lists[split.index()].push(Item { entry: Entry { path, size, times, ..Entry::default() }, class });
+        let (size, at) = meta.map_or((0, [0; 2]), |meta| (meta.len(), times(&meta)));
+        lists[split.index()].push(Item { entry: Entry { path, size, at }, class });
         Ok(())
     };
     let csv = list.extension().is_some_and(|end| end.eq_ignore_ascii_case("csv"));

@@ -46,7 +46,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let listed = || -> Vec<Entry> {
             let paths = ["cat/1.jpg", "cat/2 \"a\"\n.jpg", "dog/1.jpg"];
-            paths.map(|p| Entry { path: Path::new(p).into(), size: 1, times: [0; 2], archive: 0, offset: 0 }).into()
+            paths.map(|p| Entry { path: Path::new(p).into(), size: 1, at: [0; 2] }).into()
         };
         fs::write(file.path(), "{\"path\":\"cat/2 \\\"a\\\"\\n.jpg\",\"reason\":\"x\"}\n\n{\"path\":\"gone.jpg\"}\n")
             .unwrap();

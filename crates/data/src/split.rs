@@ -6,12 +6,10 @@ use crate::{
     layout::{Item, enumerate},
     options::Split,
     parallel::Workers,
-    scan::Findings,
+    scan::{Findings, Hash},
 };
 use alexnode_core::{Error, Result};
 use std::collections::HashSet;
-
-type Hash = [u8; 32];
 
 /// A series of so many pictures at most is kept together even if its class has hardly others.
 const SERIES: usize = 10;
@@ -143,7 +141,7 @@ fn groups(
     let each = (0..).zip(place.iter().copied()).zip(pictures.findings.iter());
     let prints = each.filter(|(one, _)| is_first(one)).filter_map(|((_, at), finding)| Some((finding.print?, at)));
     let sets = DisjointSets::new(pictures.len());
-    join_near(&sets, prints.collect(), workers)?;
+    join_near(&sets, prints, workers)?;
     let mut groups = sets.groups();
     let alike = groups.iter().map(Vec::len).sum();
     groups.retain(|group| group.len() <= LONGEST);
@@ -199,7 +197,7 @@ fn divide(
     let mut size: Vec<u32> = vec![1; pictures.len()];
     let hash = |at: u32| pictures.hash(at);
     for group in groups {
-        let second_half = |&at: &u32| hash(at).last_chunk::<16>().copied();
+        let second_half = |&at: &u32| hash(at).last_chunk::<8>().copied();
         let Some(first) = group.iter().copied().min_by_key(second_half) else { continue };
         group.iter().for_each(|&at| leader[at as usize] = first);
         size[first as usize] = group.len() as u32;
@@ -263,7 +261,7 @@ mod tests {
     }
 
     fn hash(text: &str) -> Hash {
-        Sha256::digest(text).into()
+        crate::scan::half(&Sha256::digest(text).into())
     }
 
     /// That of a scene, far from those of others, in a few variants.

@@ -60,7 +60,7 @@ impl Spool {
         self.sum.update((image.len() as u64).to_le_bytes());
         self.sum.update(image);
         let path = Path::new(&format!("{:09}", self.count)).into();
-        let entry = Entry { path, size: image.len() as u64, offset: self.bytes, ..Entry::default() };
+        let entry = Entry { path, size: image.len() as u64, at: [self.bytes, 0] };
         self.lists[split.map_or(0, Split::index)].push(Item { entry, class: self.classes.number(class) });
         self.bytes += image.len() as u64;
         self.count += 1;

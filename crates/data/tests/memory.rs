@@ -23,7 +23,7 @@ use support::{images, loader, open, photos};
 /// What is asked for: the whole process, at full size. And what an image may add, by which less than full size is judged.
 const LIMITS: [u64; 2] = [300_000_000, 200];
 /// The same where the split is made here, from the hash and the print of each.
-const UNSPLIT: [u64; 2] = [340_000_000, 240];
+const UNSPLIT: [u64; 2] = [300_000_000, 220];
 /// What opening and reading takes whatever the size: images under way, buffers of threads, the mean image.
 const FIXED: u64 = 24_000_000;
 /// So large that no prepared images are kept for the next epoch.

@@ -1,22 +1,22 @@
 //! What was found about every file of a data set, in little more than its hash and print for each.
 
-use super::Finding;
+use super::{Finding, Hash};
 use crate::{
     cache::{Cache, Key},
     print::Print,
 };
 use std::collections::BTreeMap;
 
-type Hash = [u8; 32];
-/// What was seen of a file, as it is kept: its SHA-256, whether it has a print, the print.
+/// What was seen of a file, as it is kept: its hash, whether it has a print, the print.
 type Seen = [u8; SEEN_BYTES];
-const SEEN_BYTES: usize = size_of::<Hash>() + 1 + size_of::<Print>();
+const HASH: usize = size_of::<Hash>();
+const SEEN_BYTES: usize = HASH + 1 + size_of::<Print>();
 
 fn seen(hash: Hash, print: Option<Print>) -> Seen {
     let mut seen = [0; SEEN_BYTES];
-    seen[..32].copy_from_slice(&hash);
-    seen[32] = u8::from(print.is_some());
-    for (to, word) in seen[33..].chunks_exact_mut(8).zip(print.unwrap_or_default()) {
+    seen[..HASH].copy_from_slice(&hash);
+    seen[HASH] = u8::from(print.is_some());
+    for (to, word) in seen[HASH + 1..].chunks_exact_mut(8).zip(print.unwrap_or_default()) {
         to.copy_from_slice(&word.to_le_bytes());
     }
     seen
@@ -24,7 +24,7 @@ fn seen(hash: Hash, print: Option<Print>) -> Seen {
 
 fn print(seen: &Seen) -> Option<Print> {
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| seen[at + i]));
-    (seen[32] == 1).then(|| [word(33), word(41)])
+    (seen[HASH] == 1).then(|| [word(HASH + 1), word(HASH + 9)])
 }
 
 /// Findings in the order of the files.
@@ -60,7 +60,7 @@ impl Findings {
         }
     }
 
-    /// SHA-256 of file `i`, where it was asked for and the file could be read.
+    /// The hash of file `i`, where it was asked for and the file could be read.
     pub fn hash(&self, i: usize) -> Option<Hash> {
         self.seen(i)?.first_chunk().copied()
     }
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn findings_come_back_as_they_were() {
         let good =
-            |n| Finding { hash: Some([n; 32]), print: (n != 1).then_some([u64::from(n), 7]), bad: None, unread: false };
+            |n| Finding { hash: Some([n; 16]), print: (n != 1).then_some([u64::from(n), 7]), bad: None, unread: false };
         let bad = Finding { bad: Some("cut off".into()), ..good(4) };
         let gone = Finding { bad: Some("cannot be read".into()), ..Finding::UNREAD };
         let all = [gone.clone(), good(1), bad, Finding::UNREAD, good(0), gone];
@@ -146,12 +146,12 @@ mod tests {
         assert_eq!((findings.reason(2), findings.reason(3)), (Some("cut off"), None));
         let bytes = kept(&findings);
         assert_eq!(Findings::from_bytes(&bytes, true).as_ref(), Some(&findings));
-        for broken in [&bytes[..5], &bytes[..60], &[&[7][..], &bytes[1..]].concat(), &[255; 99]] {
+        for broken in [&bytes[..5], &bytes[..40], &[&[7][..], &bytes[1..]].concat(), &[255; 99]] {
             assert_eq!(Findings::from_bytes(broken, true), None);
         }
         // What could be read later.
         findings.set(0, good(9));
-        assert_eq!((findings.hash(0), findings.hash(3), findings.unread().len()), (Some([9; 32]), None, 2));
+        assert_eq!((findings.hash(0), findings.hash(3), findings.unread().len()), (Some([9; 16]), None, 2));
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Groups {
         let same = same.groups();
         let copies: HashSet<u32> = same.iter().flat_map(|group| &group[1..]).copied().collect();
         let firsts = usable().filter(|(at, _)| !copies.contains(at));
-        let prints = firsts.filter_map(|(at, facts)| Some((facts.print?, at))).collect();
+        let prints = firsts.filter_map(|(at, facts)| Some((facts.print?, at)));
         let near = sets();
         join_near(&near, prints, workers)?;
         let near = near.groups();

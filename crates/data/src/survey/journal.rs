@@ -28,7 +28,7 @@ const MOST: usize = 300;
 
 /// The stamp of `entry`.
 pub fn stamp(entry: &Entry) -> Stamp {
-    let numbers = [entry.size, entry.times[0], entry.times[1]].map(u64::to_le_bytes);
+    let numbers = [entry.size, entry.at[0], entry.at[1]].map(u64::to_le_bytes);
     let key = Key::of([entry.path.as_os_str().as_encoded_bytes(), numbers.as_flattened()]);
     let mut stamp = [0; 16];
     stamp.copy_from_slice(&key.bytes()[..16]);

@@ -140,10 +140,7 @@ mod tests {
     use super::*;
 
     fn entries(paths: &[&str]) -> Vec<Entry> {
-        paths
-            .iter()
-            .map(|p| Entry { path: Path::new(p).into(), size: 1, times: [0; 2], archive: 0, offset: 0 })
-            .collect()
+        paths.iter().map(|p| Entry { path: Path::new(p).into(), size: 1, at: [0; 2] }).collect()
     }
 
     fn places(paths: &[&str]) -> (String, Option<String>, Vec<String>) {
