@@ -4,7 +4,7 @@ use super::{
     Layer, Needs,
     pointwise::{Params, backward, forward, stages},
 };
-use crate::lower::Lower;
+use crate::{lower::Lower, tile::relu};
 use alexnode_core::{
     Result, Shape, Stage, Target,
     host::Host,
@@ -19,12 +19,6 @@ use serde::{Deserialize, Serialize};
 pub struct Relu {
     /// The layer's name.
     pub name: String,
-}
-
-/// max(0, x), a NaN for a NaN: for the epilogues of other layers, too. (`f32::max` would make it a 0.)
-#[inline(always)]
-pub(crate) fn relu(x: f32) -> f32 {
-    if x <= 0.0 { 0.0 } else { x }
 }
 
 /// y = max(0, y). Arguments: y.

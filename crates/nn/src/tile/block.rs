@@ -1,7 +1,12 @@
 //! The loop over the steps of a sweep, for any vector.
 
 use super::{Ahead, Ends, MAX_ROWS, Sweep, Tile};
-use crate::layers::relu::relu;
+
+/// max(0, x), a NaN for a NaN: in all epilogues. (`f32::max` would make it a 0.)
+#[inline(always)]
+pub fn relu(x: f32) -> f32 {
+    if x <= 0.0 { 0.0 } else { x }
+}
 
 /// What is done with vectors, whichever the processor has.
 pub trait Work {

@@ -2,9 +2,8 @@
 
 use super::{Linear, Params, device};
 use crate::{
-    layers::relu::relu,
     lower::{Tensor, Value},
-    tile::{Ahead, Sweep, Tile},
+    tile::{Ahead, Sweep, Tile, relu},
 };
 use alexnode_core::{
     Engine, Shape, Stage, StepState, Target,

@@ -3,11 +3,8 @@
 
 use super::device;
 use crate::{
-    layers::{
-        conv2d::{Params, Plane, cut_patch},
-        relu::relu,
-    },
-    tile::{MAX_BLOCK, Sweep, Tile, copy, pack, pack_columns},
+    layers::conv2d::{Params, Plane, cut_patch},
+    tile::{MAX_BLOCK, Sweep, Tile, copy, pack, pack_columns, relu},
 };
 use alexnode_core::{
     Engine, Stage, Target,
