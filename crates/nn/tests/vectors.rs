@@ -86,13 +86,11 @@ fn others() -> [Vec<Box<dyn Layer>>; 2] {
     let exact: Vec<Box<dyn Layer>> = vec![
         Box::new(MaxPool2d { name: name(), kernel_size, stride, padding, ceil_mode }),
         Box::new(AvgPool2d { name: name(), kernel_size, stride, padding, ceil_mode }),
-        Box::new(within(0.75)),
-        Box::new(within(0.5)),
         Box::new(Relu { name: name() }),
         Box::new(Tanh { name: name() }),
         Box::new(Dropout { name: name(), p: 0.3, inverted: true }),
     ];
-    [exact, vec![Box::new(across(0.75)), Box::new(across(0.5))]]
+    [exact, vec![Box::new(across(0.75)), Box::new(across(0.5)), Box::new(within(0.75)), Box::new(within(0.5))]]
 }
 
 fn bits(passes: &Passes) -> Vec<Vec<u32>> {

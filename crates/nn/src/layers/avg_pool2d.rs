@@ -74,7 +74,7 @@ fn forward_any(p: &PoolParams, x: &[f32], y: &mut [f32], row: usize) {
     let (image, p_row, c) = (row / p.p as usize, row % p.p as usize, p.c as usize);
     for q in 0..p.q as usize {
         let y = &mut y[q * p.y_ld as usize..][..c];
-        channel_blocks!(c, forward_block(p, x, y, image, p_row, q));
+        channel_blocks!(N in [16, 1], at in c => forward_block::<N>(p, x, y, image, p_row, q, at));
     }
 }
 
@@ -110,7 +110,7 @@ fn backward_any(p: &PoolParams, dy: &[f32], dx: &mut [f32], row: usize) {
     let (image, h, c) = (row / p.h as usize, row % p.h as usize, p.c as usize);
     for w in 0..p.w as usize {
         let dx = &mut dx[w * p.x_ld as usize..][..c];
-        channel_blocks!(c, backward_block(p, dy, dx, image, h, w));
+        channel_blocks!(N in [16, 1], at in c => backward_block::<N>(p, dy, dx, image, h, w, at));
     }
 }
 

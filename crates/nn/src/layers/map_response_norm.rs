@@ -208,14 +208,12 @@ for_vectors!(unsafe forward, forward_any, (p: &Params, x: &Plane<'_>, y: &Shared
 #[inline(always)]
 unsafe fn forward_any(p: &Params, x: &Plane<'_>, y: &Shared<'_, f32>, start: usize, a: &mut [f32], b: &mut [f32]) {
     sums_of_squares(p, x, a, b);
-    let curve = p.curve();
-    let paper = curve.is_paper();
-    for (i, sums) in a.chunks_exact(x.channels).enumerate() {
+    p.curve().replace(a, None);
+    for (i, powers) in a.chunks_exact(x.channels).enumerate() {
         // SAFETY: the caller's promise; one pixel at a time.
         let y = unsafe { y.range(start + i * p.y_ld as usize, x.channels) };
-        for ((y, x), sum) in y.iter_mut().zip(x.pixel(i)).zip(sums) {
-            let s = curve.s(*sum);
-            *y = x * if paper { curve.power::<true>(s) } else { curve.power::<false>(s) };
+        for ((y, x), power) in y.iter_mut().zip(x.pixel(i)).zip(powers) {
+            *y = x * power;
         }
     }
 }
@@ -240,21 +238,20 @@ unsafe fn backward_any(
     let pixel = |i: usize| start + i * p.dx_ld as usize;
     sums_of_squares(p, x, a, b);
     let curve = p.curve();
-    let paper = curve.is_paper();
-    // dx = dy s^-beta, a = dy x s^(-beta - 1).
-    for (i, sums) in a.chunks_exact_mut(channels).enumerate() {
+    curve.replace(a, Some(b));
+    // dx = dy s^-beta, b = dy x s^(-beta - 1).
+    for (i, (powers, terms)) in a.chunks_exact(channels).zip(b.chunks_exact_mut(channels)).enumerate() {
         // SAFETY: the caller's promise; one pixel at a time.
         let dx = unsafe { dx.range(pixel(i), channels) };
-        for ((dx, sum), (x, dy)) in dx.iter_mut().zip(sums).zip(x.pixel(i).iter().zip(dy.pixel(i))) {
-            let s = curve.s(*sum);
-            let direct = dy * if paper { curve.power::<true>(s) } else { curve.power::<false>(s) };
-            *dx = direct;
-            *sum = direct * x / s;
+        let both = x.pixel(i).iter().zip(dy.pixel(i));
+        for (((dx, power), term), (x, dy)) in dx.iter_mut().zip(powers).zip(terms).zip(both) {
+            *dx = dy * power;
+            *term *= dy * x;
         }
     }
     // A pixel lies in the windows of those in its mirrored window.
-    sum_planes(p, size - 1 - size / 2, channels, a, b);
-    for (i, sums) in a.chunks_exact(channels).enumerate() {
+    sum_planes(p, size - 1 - size / 2, channels, b, a);
+    for (i, sums) in b.chunks_exact(channels).enumerate() {
         // SAFETY: as above.
         let dx = unsafe { dx.range(pixel(i), channels) };
         for ((dx, x), sum) in dx.iter_mut().zip(x.pixel(i)).zip(sums) {

@@ -115,7 +115,7 @@ fn forward_any(
     for q in 0..p.q as usize {
         let y = &mut y[q * p.y_ld as usize..][..c];
         let mut places = places.as_mut().map(|places| &mut places[q * c..][..c]);
-        channel_blocks!(c, forward_block(p, x, rows, y, &mut places, p_row, q));
+        channel_blocks!(N in [16, 1], at in c => forward_block::<N>(p, x, rows, y, &mut places, p_row, q, at));
     }
 }
 
@@ -166,7 +166,9 @@ fn backward_any(p: &PoolParams, places: &[u8], dy: &[f32], dx: &mut [f32], row: 
         let columns = horizontal.windows(w);
         let pixel = (image * p.p as usize + rows.start) * p.q as usize + columns.start;
         let place = vertical.place(rows.start, h) * p.size as usize + horizontal.place(columns.start, w);
-        channel_blocks!(c, backward_block(p, places, dy, dx, pixel, place, [rows.len(), columns.len()]));
+        let windows = [rows.len(), columns.len()];
+        // Wide ones, as a visit of a window costs more than what is added there.
+        channel_blocks!(N in [64, 32, 16, 1], at in c => backward_block::<N>(p, places, dy, dx, pixel, place, windows, at));
     }
 }
 

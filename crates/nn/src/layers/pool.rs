@@ -154,24 +154,20 @@ pub fn output(window: Window, input: Shape) -> Result<Shape> {
     Ok(Shape::new(window.output(input.h)?, window.output(input.w)?, input.c))
 }
 
-/// Splits `0..c` into blocks of [`BLOCK`] channels and single ones, and calls the matching body for each.
+/// `channel_blocks!(N in [16, 1], at in c => body::<N>(at))` splits `0..c` into blocks of so many channels, the largest first, and calls the body for each with what it begins with.
 macro_rules! channel_blocks {
-    ($c:expr, $body:ident ( $($arg:expr),* )) => {{
-        let mut c = 0;
-        while c + crate::layers::pool::BLOCK <= $c {
-            $body::<{ crate::layers::pool::BLOCK }>($($arg,)* c);
-            c += crate::layers::pool::BLOCK;
-        }
-        while c < $c {
-            $body::<1>($($arg,)* c);
-            c += 1;
-        }
+    ($n:ident in [$($size:literal),+], $at:ident in $c:expr => $body:expr) => {{
+        let mut $at = 0;
+        $({
+            const $n: usize = $size;
+            while $at + $n <= $c {
+                $body;
+                $at += $n;
+            }
+        })+
     }};
 }
 pub(super) use channel_blocks;
-
-/// Channels that are pooled at once, in registers.
-pub const BLOCK: usize = 16;
 
 /// The `N` elements of `data` from `start` on.
 #[inline(always)]

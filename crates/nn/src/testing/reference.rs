@@ -147,6 +147,17 @@ pub fn max_pool(
     (y, dx)
 }
 
+/// By which share of it the largest element of a window is larger than the next that is not equal, in the window where that is the least. Where it is within rounding, a float32
+/// computation may find the other one.
+pub fn max_pool_margin(window: Window, batch: usize, input: Shape, output: Shape, x: &[f64]) -> f64 {
+    let margin = |seen: Vec<usize>| {
+        let largest = seen.iter().map(|j| x[*j]).fold(f64::NEG_INFINITY, f64::max);
+        let next = seen.iter().map(|j| x[*j]).filter(|x| *x < largest).fold(f64::NEG_INFINITY, f64::max);
+        (largest - next) / largest.abs()
+    };
+    pooled(window, batch, input, output).into_iter().map(margin).fold(f64::INFINITY, f64::min)
+}
+
 /// The mean of each window's part inside the image and the gradient.
 pub fn avg_pool(
     window: Window,

@@ -37,6 +37,11 @@ pub trait Vector: Copy {
     /// # Safety
     /// The processor has the instructions.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    /// `self - a b`.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn sub_product(self, a: Self, b: Self) -> Self;
     /// `self + other`.
     ///
     /// # Safety
@@ -100,6 +105,34 @@ unsafe fn both<V: Vector>(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
         b.store(y.as_mut_ptr());
         x.iter_mut().zip(y).for_each(|(x, y)| *x = f(*x, y));
         V::load(x.as_ptr())
+    }
+}
+
+/// `n` elements as a vector, then 0.
+///
+/// # Safety
+/// They are readable, and not more than [`Tile::UNIT`]; the processor has the instructions of `V`.
+#[inline(always)]
+pub unsafe fn load_some<V: Vector>(from: *const f32, n: usize) -> V {
+    let mut some = [0.0; Tile::UNIT];
+    // SAFETY: no vector is longer; the caller's promise.
+    unsafe {
+        some.as_mut_ptr().copy_from_nonoverlapping(from, n);
+        V::load(some.as_ptr())
+    }
+}
+
+/// Writes the first `n` elements.
+///
+/// # Safety
+/// They are writable, and not more than [`Tile::UNIT`]; the processor has the instructions of `V`.
+#[inline(always)]
+pub unsafe fn store_some<V: Vector>(values: V, to: *mut f32, n: usize) {
+    let mut some = [0.0; Tile::UNIT];
+    // SAFETY: no vector is longer; the caller's promise.
+    unsafe {
+        values.store(some.as_mut_ptr());
+        to.copy_from_nonoverlapping(some.as_ptr(), n);
     }
 }
 
@@ -177,6 +210,13 @@ impl Vector for Portable {
         self
     }
     #[inline(always)]
+    unsafe fn sub_product(mut self, a: Self, b: Self) -> Self {
+        for (x, (a, b)) in self.0.iter_mut().zip(a.0.into_iter().zip(b.0)) {
+            *x -= a * b;
+        }
+        self
+    }
+    #[inline(always)]
     unsafe fn relu(self) -> Self {
         Self(self.0.map(relu))
     }
@@ -194,5 +234,76 @@ impl Vector for Portable {
     unsafe fn mul(mut self, other: Self) -> Self {
         self.0.iter_mut().zip(other.0).for_each(|(x, y)| *x *= y);
         self
+    }
+}
+
+/// Two vectors as one: what waits for the step before it leaves room for the other's.
+#[derive(Clone, Copy)]
+pub struct Pair<V>(V, V);
+
+impl<V: Vector> Vector for Pair<V> {
+    const LANES: usize = 2 * V::LANES;
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(V::load(from), V::load(from.add(V::LANES))) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.0.store(to);
+            self.1.store(to.add(V::LANES));
+        }
+    }
+    #[inline(always)]
+    unsafe fn splat(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(V::splat(from), V::splat(from)) }
+    }
+    #[inline(always)]
+    unsafe fn add_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(self.0.add_product(a.0, b.0), self.1.add_product(a.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn sub_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(self.0.sub_product(a.0, b.0), self.1.sub_product(a.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(self.0.add(other.0), self.1.add(other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(self.0.sub(other.0), self.1.sub(other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(self.0.mul(other.0), self.1.mul(other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(self.0.relu(), self.1.relu()) }
+    }
+    #[inline(always)]
+    unsafe fn at_most(self, most: Self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(self.0.at_most(most.0), self.1.at_most(most.1)) }
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, of: Self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(self.0.where_positive(of.0), self.1.where_positive(of.1)) }
+    }
+    #[inline(always)]
+    unsafe fn bits_below(self, from: u32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(self.0.bits_below(from), self.1.bits_below(from)) }
     }
 }

@@ -32,6 +32,11 @@ impl Vector for Avx2 {
         Self(unsafe { _mm256_fmadd_ps(a.0, b.0, self.0) })
     }
     #[inline(always)]
+    unsafe fn sub_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_fnmadd_ps(a.0, b.0, self.0) })
+    }
+    #[inline(always)]
     unsafe fn relu(self) -> Self {
         // SAFETY: the caller's promise.
         unsafe { Self(_mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(self.0, _mm256_setzero_ps()), self.0)) }
@@ -96,6 +101,11 @@ impl Vector for Avx512 {
     unsafe fn add_product(self, a: Self, b: Self) -> Self {
         // SAFETY: the caller's promise.
         Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_fnmadd_ps(a.0, b.0, self.0) })
     }
     #[inline(always)]
     unsafe fn relu(self) -> Self {

@@ -51,9 +51,33 @@ fn cases() -> Vec<(usize, Shape, usize, f32, usize, Window)> {
     ]
 }
 
-/// What a ReLU leaves of normal numbers: half of them are 0, and so are all of many windows.
-fn rectified(rng: &mut Rng, n: usize) -> Vec<f32> {
-    rng.normals(n, 2.0).into_iter().map(|x| x.max(0.0)).collect()
+/// Normal numbers, with `relu` what a ReLU leaves of them: half of them are 0, and so are all of many windows. The largest of a window is so beyond doubt.
+fn draw(rng: &mut Rng, pair: &NormPool<'_>, batch: usize, input: Shape, relu: bool) -> Vec<f32> {
+    let output = pair.pool.output(input).unwrap();
+    loop {
+        let mut x = rng.normals(batch * input.len(), 2.0);
+        if relu {
+            x.iter_mut().for_each(|x| *x = x.max(0.0));
+        }
+        let normalised = normalise(pair, &x, input);
+        if reference::max_pool_margin(window(pair), batch, input, output, &normalised) > 2e-6 {
+            return x;
+        }
+    }
+}
+
+fn window(pair: &NormPool<'_>) -> Window {
+    let MaxPool2d { kernel_size, stride, padding, ceil_mode, .. } = *pair.pool;
+    Window { size: kernel_size, stride, padding, ceil: ceil_mode }
+}
+
+fn formula(pair: &NormPool<'_>) -> Norm {
+    let LocalResponseNorm { size, k, alpha, beta, .. } = *pair.norm;
+    Norm { size, k: k.into(), alpha: f64::from(alpha) / size as f64, beta: beta.into() }
+}
+
+fn normalise(pair: &NormPool<'_>, x: &[f32], input: Shape) -> Vec<f64> {
+    formula(pair).across(&wide(x), &vec![0.0; x.len()], input.c, pair.norm.groups).0
 }
 
 /// In f64: both layers, one after the other, and the gradient of a ReLU below where there is one. `own`: the channels whose outputs count.
@@ -66,27 +90,16 @@ fn formulas(
     relu: bool,
     own: Part,
 ) -> [Vec<f64>; 2] {
-    let LocalResponseNorm { size, k, alpha, beta, groups, .. } = *pair.norm;
-    let norm = Norm { size, k: k.into(), alpha: f64::from(alpha) / size as f64, beta: beta.into() };
-    let MaxPool2d { kernel_size, stride, padding, ceil_mode, .. } = *pair.pool;
-    let window = Window { size: kernel_size, stride, padding, ceil: ceil_mode };
     let (between, output) =
         (input.with_channels(own.channels), pair.pool.output(input.with_channels(own.channels)).unwrap());
-    let normalised = norm.across(&wide(x), &vec![0.0; x.len()], input.c, groups).0;
-    let (y, dn) = reference::max_pool(
-        window,
-        batch,
-        between,
-        output,
-        &channels(&normalised, input.c, own.start, own.channels),
-        &wide(dy),
-    );
+    let normalised = channels(&normalise(pair, x, input), input.c, own.start, own.channels);
+    let (y, dn) = reference::max_pool(window(pair), batch, between, output, &normalised, &wide(dy));
     // The outputs of the other channels earn x nothing.
     let mut all = vec![0.0; x.len()];
     for (all, own_dn) in all.chunks_exact_mut(input.c).zip(dn.chunks_exact(own.channels)) {
         all[own.start..own.start + own.channels].copy_from_slice(own_dn);
     }
-    let mut dx = norm.across(&wide(x), &all, input.c, groups).1;
+    let mut dx = formula(pair).across(&wide(x), &all, input.c, pair.norm.groups).1;
     if relu {
         dx.iter_mut().zip(x).for_each(|(dx, x)| *dx = if *x > 0.0 { *dx } else { 0.0 });
     }
@@ -151,8 +164,7 @@ fn both_layers_at_once() {
         for relu in [false, true] {
             let mut rng = Rng::new(30);
             let mut alone = Alone::new(&pair, batch, input);
-            let elements = batch * input.len();
-            let x = if relu { rectified(&mut rng, elements) } else { rng.normals(elements, 2.0) };
+            let x = draw(&mut rng, &pair, batch, input, relu);
             let dy = rng.normals(batch * alone.output.len(), 1.0);
             alone.passes_relu = relu;
             let trained = hold(&pair, &mut alone, &x, &dy);
@@ -172,7 +184,7 @@ fn two_towers_share_one_group() {
         assert_eq!(pair.reads(2).unwrap(), Reads::All);
         let (batch, input) = (2, Shape::new(7, 5, c));
         let mut rng = Rng::new(31);
-        let x = rectified(&mut rng, batch * input.len());
+        let x = draw(&mut rng, &pair, batch, input, true);
         let mut whole = Alone::new(&pair, batch, input);
         whole.passes_relu = true;
         let dy = rng.normals(batch * whole.output.len(), 1.0);
@@ -198,7 +210,7 @@ fn two_towers_hold_a_group_each() {
     assert_eq!(pair.reads(2).unwrap(), Reads::Own);
     let (batch, shape) = (2, Shape::new(6, 9, 20));
     let mut rng = Rng::new(32);
-    let x = rng.normals(batch * shape.len(), 2.0);
+    let x = draw(&mut rng, &pair, batch, shape, false);
     let whole = Alone::new(&pair, batch, shape);
     let dy = rng.normals(batch * whole.output.len(), 1.0);
     let whole = whole.run(&x, &dy, &mut processor(2));
@@ -227,7 +239,7 @@ fn with_constant_shapes() {
     let mut alone = Alone::new(&pair, 2, Shape::new(13, 13, 16));
     alone.passes_relu = true;
     let mut rng = Rng::new(33);
-    let x = rectified(&mut rng, 2 * alone.input.len());
+    let x = draw(&mut rng, &pair, 2, alone.input, true);
     let dy = rng.normals(2 * alone.output.len(), 1.0);
     let [y, dx] = formulas(&pair, 2, alone.input, &x, &dy, true, alone.part);
     let passes = alone.run(&x, &dy, &mut backend);

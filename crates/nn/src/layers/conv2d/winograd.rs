@@ -310,6 +310,9 @@ mod tests {
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
             Self(a.0 * b.0 + self.0)
         }
+        unsafe fn sub_product(self, a: Self, b: Self) -> Self {
+            Self(self.0 - a.0 * b.0)
+        }
         unsafe fn add(self, other: Self) -> Self {
             Self(self.0 + other.0)
         }

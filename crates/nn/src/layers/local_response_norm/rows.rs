@@ -1,34 +1,57 @@
 //! The Rust bodies: some pixels at a time, so that the steps of a pixel need not wait for each other.
 
 use super::{Curve, MAX_GROUP, Params};
-use crate::tile::{Tile, Vector, Work, prefetch, with_vectors};
+use crate::tile::{Pair, Tile, Vector, Work, load_some, prefetch, store_some, with_vectors};
 use std::ops::Range;
 
 /// No vector is longer.
 const LANES: usize = Tile::UNIT;
 /// Channels of a window that get a loop of their own.
 const USUAL: usize = 5;
-/// Elements of some pixels between zeros: at least a group with windows as wide, and 24 KiB, half of the first-level cache.
-const SPACE: usize = 3 * MAX_GROUP;
+/// Elements of a space: at least a group with windows as wide, and one vector that is read beyond.
+const SPACE: usize = 3 * MAX_GROUP + LANES;
+/// Elements of a space that are used where pixels are small: all three, x and dy stay in the first-level cache.
+const CHUNK: usize = 2048;
 
-/// What a task needs for some pixels: forward the summands between zeros; backward also dy s^-beta, and the summands of the second term between zeros.
-pub(in crate::layers) struct Scratch<const N: usize>([[f32; SPACE + LANES]; N]);
+/// A place for some pixels with zeros before and behind each. What is not written between stays 0.
+#[derive(Clone)]
+#[repr(align(64))]
+struct Space([f32; SPACE]);
+
+/// What a task needs for some pixels: forward the squares; backward also dy s^-beta, and the summands of the second term.
+pub(in crate::layers) struct Scratch<const N: usize> {
+    spaces: [Space; N],
+    /// The windows, and the channels among theirs, for which something was written.
+    used: Option<(Windows, Range<usize>)>,
+}
 
 impl<const N: usize> Scratch<N> {
     pub fn new() -> Self {
-        Self([[0.0; SPACE + LANES]; N])
+        Self { spaces: [const { Space([0.0; SPACE]) }; N], used: None }
+    }
+    /// The spaces, with zeros wherever these do not write.
+    fn spaces(&mut self, windows: Windows, channels: Range<usize>) -> [&mut [f32; SPACE]; N] {
+        let used = (windows, channels);
+        if self.used.as_ref() != Some(&used) {
+            if self.used.is_some() {
+                self.spaces.iter_mut().for_each(|space| space.0.fill(0.0));
+            }
+            self.used = Some(used);
+        }
+        self.spaces.each_mut().map(|space| &mut space.0)
     }
 }
 
-/// Windows over `n` channels of a pixel, in memory with zeros around them: for each pixel `before`, its channels, `after`.
-#[derive(Clone, Copy)]
+/// Windows over `n` channels of a pixel, in a [`Space`]: for each pixel `lead` zeros, on a line of the caches, and its channels. Behind the last one as many zeros follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Windows {
     n: usize,
     before: usize,
     after: usize,
+    lead: usize,
     /// From pixel to pixel.
     pitch: usize,
-    /// Pixels that fit.
+    /// Pixels that are handled at once.
     pixels: usize,
 }
 
@@ -36,8 +59,9 @@ impl Windows {
     fn new(n: usize, (before, after): (usize, usize)) -> Self {
         // A window that is wider sees no more.
         let (before, after) = (before.min(n - 1), after.min(n - 1));
-        let pitch = (before + n + after).next_multiple_of(LANES);
-        Self { n, before, after, pitch, pixels: SPACE / pitch }
+        let lead = before.max(after).next_multiple_of(LANES);
+        let pitch = (lead + n).next_multiple_of(LANES);
+        Self { n, before, after, lead, pitch, pixels: (CHUNK.saturating_sub(lead) / pitch).max(1) }
     }
     /// Channels of a window.
     fn width(self) -> usize {
@@ -51,14 +75,34 @@ impl Windows {
     fn chunks(self, pixels: usize) -> impl Iterator<Item = (usize, usize)> {
         (0..pixels).step_by(self.pixels).map(move |first| (first, self.pixels.min(pixels - first)))
     }
-    /// Writes 0 around the channels of all pixels.
-    fn clear(self, padded: &mut [f32]) {
-        let end = self.pixels * self.pitch;
-        for pixel in padded[..end].chunks_exact_mut(self.pitch) {
-            pixel[..self.before].fill(0.0);
-            pixel[self.before + self.n..].fill(0.0);
-        }
-        padded[end..].fill(0.0);
+    /// Whether a space has room for so many pixels.
+    fn hold(self, count: usize) -> bool {
+        count * self.pitch + self.lead + LANES <= SPACE
+    }
+}
+
+/// Some channels of pixels that lie `ld` apart, from the first of these channels of the first pixel on.
+struct Pixels<T> {
+    data: T,
+    ld: usize,
+}
+
+impl<'a> Pixels<&'a [f32]> {
+    fn of(data: &'a [f32], ld: usize, first: usize, channel: usize) -> Self {
+        Self { data: &data[first * ld + channel..], ld }
+    }
+}
+
+impl<'a> Pixels<&'a mut [f32]> {
+    fn of_mut(data: &'a mut [f32], ld: usize, first: usize, channel: usize) -> Self {
+        Self { data: &mut data[first * ld + channel..], ld }
+    }
+}
+
+impl<T: std::ops::Deref<Target = [f32]>> Pixels<T> {
+    /// Whether there are `n` channels of `count` pixels.
+    fn hold(&self, count: usize, n: usize) -> bool {
+        count == 0 || (count - 1) * self.ld + n <= self.data.len()
     }
 }
 
@@ -102,8 +146,8 @@ impl Forward<'_> {
     /// The processor has the instructions of `V`.
     #[inline(always)]
     unsafe fn go<V: Vector, const PAPER: bool>(self) {
-        let Self { p, x, y, y_ld, pixels, scratch: Scratch([padded]) } = self;
-        let (before, after) = p.reach();
+        let Self { p, x, y, y_ld, pixels, scratch } = self;
+        let ((before, after), x_ld) = (p.reach(), p.x_ld as usize);
         for (lo, hi) in p.groups() {
             let (from, to) = p.outputs(lo, hi);
             if from == to {
@@ -112,26 +156,18 @@ impl Forward<'_> {
             // The channels that the windows of from..to see.
             let (left, right) = (from.saturating_sub(before).max(lo), hi.min(to + after));
             let windows = Windows::new(right - left, (before, after));
-            windows.clear(padded);
+            let own = from - left..to - left;
+            let [squares] = scratch.spaces(windows, 0..windows.n);
             for (first, count) in windows.chunks(pixels) {
-                let own = |pixel: usize| &x[(first + pixel) * p.x_ld as usize..];
-                for pixel in 0..count {
-                    let squares = &mut padded[pixel * windows.pitch + windows.before..][..windows.n];
-                    // SAFETY: the caller's promise.
-                    unsafe { square::<V>(squares, &own(pixel)[left..right]) };
-                }
-                for pixel in 0..count {
-                    ahead(x, first + pixel + windows.pixels, p.x_ld as usize, left..right);
-                    let y = &mut y[(first + pixel) * y_ld + from - p.first as usize..][..to - from];
-                    let padded = &padded[pixel * windows.pitch + from - left..];
-                    let x = &own(pixel)[from..to];
-                    // SAFETY: the caller's promise.
-                    unsafe {
-                        if windows.width() == USUAL {
-                            normalise::<V, PAPER>(p.curve(), USUAL, padded, x, y);
-                        } else {
-                            normalise::<V, PAPER>(p.curve(), windows.width(), padded, x, y);
-                        }
+                let x = Pixels::of(x, x_ld, first, left);
+                let y = Pixels::of_mut(y, y_ld, first, from - p.first as usize);
+                // SAFETY: the caller's promise.
+                unsafe {
+                    square::<V>(windows, count, &x, squares);
+                    if windows.width() == USUAL {
+                        normalise::<V, PAPER>(p.curve(), windows, USUAL, &own, count, squares, &x, y);
+                    } else {
+                        normalise::<V, PAPER>(p.curve(), windows, windows.width(), &own, count, squares, &x, y);
                     }
                 }
             }
@@ -181,71 +217,36 @@ impl Backward<'_> {
     /// The processor has the instructions of `V`.
     #[inline(always)]
     unsafe fn go<V: Vector, const PAPER: bool>(self) {
-        let Self { p, x, dy, dy_ld, dx, pixels, scratch: Scratch([padded, direct, terms]) } = self;
+        let Self { p, x, dy, dy_ld, dx, pixels, scratch } = self;
+        let (x_ld, dx_ld) = (p.x_ld as usize, p.dx_ld as usize);
         for (lo, hi) in p.groups() {
             let (from, to) = p.outputs(lo, hi);
             if from == to {
-                (0..pixels).for_each(|pixel| dx[pixel * p.dx_ld as usize..][lo..hi].fill(0.0));
+                (0..pixels).for_each(|pixel| dx[pixel * dx_ld..][lo..hi].fill(0.0));
                 continue;
             }
             let windows = Windows::new(hi - lo, p.reach());
-            let (mirrored, usual) = (windows.mirrored(), windows.width() == USUAL);
-            let Windows { n, pitch, .. } = windows;
-            windows.clear(padded);
-            mirrored.clear(terms);
+            // The outputs of the other tower count as 0.
+            let own = from - lo..to - lo;
+            let [squares, direct, terms] = scratch.spaces(windows, own.clone());
             for (first, count) in windows.chunks(pixels) {
-                let channels = |pixel: usize| &x[(first + pixel) * p.x_ld as usize..][lo..hi];
-                for pixel in 0..count {
-                    // SAFETY: the caller's promise.
-                    unsafe { square::<V>(&mut padded[pixel * pitch + windows.before..][..n], channels(pixel)) };
-                }
-                for pixel in 0..count {
-                    ahead(x, first + pixel + windows.pixels, p.x_ld as usize, lo..hi);
-                    let (at, x) = (pixel * pitch, channels(pixel));
-                    let direct = &mut direct[at..][..n];
-                    let terms = &mut terms[at + mirrored.before..][..n];
-                    let dy = &dy[(first + pixel) * dy_ld..][from - p.first as usize..to - p.first as usize];
-                    // The outputs of the other tower count as 0.
-                    let (below, above) = (0..from - lo, to - lo..n);
-                    for others in [below, above] {
-                        direct[others.clone()].fill(0.0);
-                        terms[others].fill(0.0);
-                    }
-                    let own = from - lo..to - lo;
-                    let (direct, terms, both) =
-                        (&mut direct[own.clone()], &mut terms[own.clone()], [&x[own.clone()], dy]);
-                    let padded = &padded[at + own.start..];
-                    // SAFETY: the caller's promise.
-                    unsafe {
-                        if usual {
-                            split::<V, PAPER>(p.curve(), USUAL, padded, both, direct, terms);
-                        } else {
-                            split::<V, PAPER>(p.curve(), windows.width(), padded, both, direct, terms);
-                        }
-                    }
-                }
-                for pixel in 0..count {
-                    let dx = &mut dx[(first + pixel) * p.dx_ld as usize..][lo..hi];
-                    let (terms, both) = (&terms[pixel * pitch..], [channels(pixel), &direct[pixel * pitch..][..n]]);
-                    // SAFETY: the caller's promise.
-                    unsafe {
-                        if usual {
-                            join::<V>(p, USUAL, terms, both, dx);
-                        } else {
-                            join::<V>(p, windows.width(), terms, both, dx);
-                        }
+                let x = Pixels::of(x, x_ld, first, lo);
+                let dy = Pixels::of(dy, dy_ld, first, from - p.first as usize);
+                let dx = Pixels::of_mut(dx, dx_ld, first, lo);
+                // SAFETY: the caller's promise.
+                unsafe {
+                    square::<V>(windows, count, &x, squares);
+                    if windows.width() == USUAL {
+                        split::<V, PAPER>(p.curve(), windows, USUAL, &own, count, squares, [&x, &dy], direct, terms);
+                        join::<V>(p, windows.mirrored(), USUAL, count, direct, terms, &x, dx);
+                    } else {
+                        let width = windows.width();
+                        split::<V, PAPER>(p.curve(), windows, width, &own, count, squares, [&x, &dy], direct, terms);
+                        join::<V>(p, windows.mirrored(), width, count, direct, terms, &x, dx);
                     }
                 }
             }
         }
-    }
-}
-
-/// Asks for channels of pixel `pixel`: they are read together with others, before anything else is computed, and would be waited for.
-#[inline(always)]
-fn ahead(x: &[f32], pixel: usize, ld: usize, channels: Range<usize>) {
-    for channel in channels.step_by(LANES) {
-        prefetch(x.as_ptr().wrapping_add(pixel * ld + channel));
     }
 }
 
@@ -255,31 +256,6 @@ fn whole<V: Vector>(n: usize) -> usize {
     n / V::LANES * V::LANES
 }
 
-/// The elements of `from` as a vector, then 0.
-///
-/// # Safety
-/// The processor has the instructions of `V`.
-#[inline(always)]
-unsafe fn load_some<V: Vector>(from: &[f32]) -> V {
-    let mut some = [0.0; LANES];
-    some[..from.len()].copy_from_slice(from);
-    // SAFETY: no vector is longer; the caller's promise.
-    unsafe { V::load(some.as_ptr()) }
-}
-
-/// Writes as many elements as there are.
-///
-/// # Safety
-/// The processor has the instructions of `V`.
-#[inline(always)]
-unsafe fn store_some<V: Vector>(values: V, to: &mut [f32]) {
-    let mut some = [0.0; LANES];
-    // SAFETY: no vector is longer; the caller's promise.
-    unsafe { values.store(some.as_mut_ptr()) };
-    let len = to.len();
-    to.copy_from_slice(&some[..len]);
-}
-
 /// The sums over the windows of a vector's channels, from left to right.
 ///
 /// # Safety
@@ -287,105 +263,206 @@ unsafe fn store_some<V: Vector>(values: V, to: &mut [f32]) {
 #[inline(always)]
 unsafe fn sums<V: Vector>(width: usize, padded: *const f32) -> V {
     // SAFETY: the caller's promises.
-    unsafe { (0..width).fold(V::splat(&0.0), |sum, i| sum.add(V::load(padded.add(i)))) }
+    unsafe { (1..width).fold(V::load(padded), |sum, i| sum.add(V::load(padded.add(i)))) }
 }
 
+/// The squares of `count` pixels of x.
+///
 /// # Safety
 /// The processor has the instructions of `V`.
 #[inline(always)]
-unsafe fn square<V: Vector>(squares: &mut [f32], x: &[f32]) {
-    let n = x.len();
-    assert_eq!(squares.len(), n);
+unsafe fn square<V: Vector>(windows: Windows, count: usize, x: &Pixels<&[f32]>, squares: &mut [f32; SPACE]) {
+    let Windows { n, lead, pitch, .. } = windows;
+    assert!(windows.hold(count) && x.hold(count, n));
     let whole = whole::<V>(n);
-    for i in (0..whole).step_by(V::LANES) {
-        // SAFETY: whole vectors of both; the caller's promise.
+    for pixel in 0..count {
+        // SAFETY: all of it lies inside (checked above); the caller's promise.
         unsafe {
-            let x = V::load(x.as_ptr().add(i));
-            x.mul(x).store(squares.as_mut_ptr().add(i));
+            let (x, squares) = (x.data.as_ptr().add(pixel * x.ld), squares.as_mut_ptr().add(pixel * pitch + lead));
+            for i in (0..whole).step_by(V::LANES) {
+                let x = V::load(x.add(i));
+                x.mul(x).store(squares.add(i));
+            }
+            if whole < n {
+                let x = load_some::<V>(x.add(whole), n - whole);
+                store_some(x.mul(x), squares.add(whole), n - whole);
+            }
         }
     }
-    squares[whole..].iter_mut().zip(&x[whole..]).for_each(|(square, x)| *square = x * x);
 }
 
-/// Some channels of one pixel; their windows begin at the beginning of `padded`.
+/// The channels `own` of `count` pixels forward.
 ///
 /// # Safety
 /// The processor has the instructions of `V`.
 #[inline(always)]
 unsafe fn normalise<V: Vector, const PAPER: bool>(
     curve: Curve,
+    windows: Windows,
     width: usize,
-    padded: &[f32],
-    x: &[f32],
-    y: &mut [f32],
+    own: &Range<usize>,
+    count: usize,
+    squares: &[f32; SPACE],
+    x: &Pixels<&[f32]>,
+    y: Pixels<&mut [f32]>,
 ) {
-    let n = x.len();
-    assert!(y.len() == n && n + width - 1 + LANES <= padded.len());
-    let whole = whole::<V>(n);
-    // SAFETY: whole vectors, and the windows of one that is not, lie inside (checked above); the caller's promise.
-    unsafe {
-        for i in (0..whole).step_by(V::LANES) {
-            let (powers, _) = curve.powers::<V, PAPER, false>(sums(width, padded.as_ptr().add(i)));
-            V::load(x.as_ptr().add(i)).mul(powers).store(y.as_mut_ptr().add(i));
-        }
-        if whole < n {
-            let (powers, _) = curve.powers::<V, PAPER, false>(sums(width, padded.as_ptr().add(whole)));
-            store_some(load_some::<V>(&x[whole..]).mul(powers), &mut y[whole..]);
+    let Windows { n: all, before, lead, pitch, .. } = windows;
+    let (first, n, ahead) = (own.start, own.len(), windows.pixels * x.ld);
+    assert!(own.end <= all && windows.hold(count) && x.hold(count, all) && y.hold(count, n));
+    let (pairs, whole) = (whole::<Pair<V>>(n), whole::<V>(n));
+    for pixel in 0..count {
+        // SAFETY: whole vectors, and the windows of one that is not, lie inside (checked above); the caller's promise.
+        unsafe {
+            let squares = squares.as_ptr().add(pixel * pitch + lead - before + first);
+            let x = x.data.as_ptr().add(pixel * x.ld + first);
+            let y = y.data.as_mut_ptr().add(pixel * y.ld);
+            for i in (0..pairs).step_by(Pair::<V>::LANES) {
+                normalise_vector::<Pair<V>, PAPER>(curve, width, squares.add(i), x.add(i), y.add(i), ahead);
+            }
+            for i in (pairs..whole).step_by(V::LANES) {
+                normalise_vector::<V, PAPER>(curve, width, squares.add(i), x.add(i), y.add(i), ahead);
+            }
+            if whole < n {
+                let (powers, _) = curve.powers::<V, PAPER, false>(sums(width, squares.add(whole)));
+                let x = load_some::<V>(x.add(whole), n - whole);
+                store_some(x.mul(powers), y.add(whole), n - whole);
+            }
         }
     }
 }
 
-/// The two terms of a pixel: `direct` = dy s^-beta, `terms` = dy x s^(-beta - 1). Its windows begin at the beginning of `padded`.
+/// One vector of [`normalise`]; what lies `ahead` of x is asked for.
+///
+/// # Safety
+/// The processor has the instructions of `V`; a vector is readable from x and writable from y on, and a window more from `squares` on.
+#[inline(always)]
+unsafe fn normalise_vector<V: Vector, const PAPER: bool>(
+    curve: Curve,
+    width: usize,
+    squares: *const f32,
+    x: *const f32,
+    y: *mut f32,
+    ahead: usize,
+) {
+    prefetch_vector::<V>(x.wrapping_add(ahead));
+    // SAFETY: the caller's promises.
+    unsafe {
+        let (powers, _) = curve.powers::<V, PAPER, false>(sums(width, squares));
+        V::load(x).mul(powers).store(y);
+    }
+}
+
+/// The two terms of the channels `own` of `count` pixels: `direct` = dy s^-beta, `terms` = dy x s^(-beta - 1).
 ///
 /// # Safety
 /// The processor has the instructions of `V`.
 #[inline(always)]
 unsafe fn split<V: Vector, const PAPER: bool>(
     curve: Curve,
+    windows: Windows,
     width: usize,
-    padded: &[f32],
-    [x, dy]: [&[f32]; 2],
-    direct: &mut [f32],
-    terms: &mut [f32],
+    own: &Range<usize>,
+    count: usize,
+    squares: &[f32; SPACE],
+    [x, dy]: [&Pixels<&[f32]>; 2],
+    direct: &mut [f32; SPACE],
+    terms: &mut [f32; SPACE],
 ) {
-    let n = x.len();
-    assert!(dy.len() == n && direct.len() == n && terms.len() == n && n + width - 1 + LANES <= padded.len());
-    let whole = whole::<V>(n);
-    // SAFETY: whole vectors, and the windows of one that is not, lie inside (checked above); the caller's promise.
-    unsafe {
-        for i in (0..whole).step_by(V::LANES) {
-            let (powers, slopes) = curve.powers::<V, PAPER, true>(sums(width, padded.as_ptr().add(i)));
-            let (x, dy) = (V::load(x.as_ptr().add(i)), V::load(dy.as_ptr().add(i)));
-            dy.mul(powers).store(direct.as_mut_ptr().add(i));
-            dy.mul(x).mul(slopes).store(terms.as_mut_ptr().add(i));
-        }
-        if whole < n {
-            let (powers, slopes) = curve.powers::<V, PAPER, true>(sums(width, padded.as_ptr().add(whole)));
-            let (x, dy) = (load_some::<V>(&x[whole..]), load_some::<V>(&dy[whole..]));
-            store_some(dy.mul(powers), &mut direct[whole..]);
-            store_some(dy.mul(x).mul(slopes), &mut terms[whole..]);
+    let Windows { n: all, before, lead, pitch, .. } = windows;
+    let (first, n, ahead) = (own.start, own.len(), windows.pixels * x.ld);
+    assert!(own.end <= all && windows.hold(count) && x.hold(count, all) && dy.hold(count, n));
+    let (pairs, whole) = (whole::<Pair<V>>(n), whole::<V>(n));
+    for pixel in 0..count {
+        // SAFETY: whole vectors, and the windows of one that is not, lie inside (checked above); the caller's promise.
+        unsafe {
+            let at = pixel * pitch + lead + first;
+            let squares = squares.as_ptr().add(at - before);
+            let (direct, terms) = (direct.as_mut_ptr().add(at), terms.as_mut_ptr().add(at));
+            let x = x.data.as_ptr().add(pixel * x.ld + first);
+            let dy = dy.data.as_ptr().add(pixel * dy.ld);
+            for i in (0..pairs).step_by(Pair::<V>::LANES) {
+                let terms = [direct.add(i), terms.add(i)];
+                split_vector::<Pair<V>, PAPER>(curve, width, squares.add(i), [x.add(i), dy.add(i)], terms, ahead);
+            }
+            for i in (pairs..whole).step_by(V::LANES) {
+                let terms = [direct.add(i), terms.add(i)];
+                split_vector::<V, PAPER>(curve, width, squares.add(i), [x.add(i), dy.add(i)], terms, ahead);
+            }
+            if whole < n {
+                let (powers, slopes) = curve.powers::<V, PAPER, true>(sums(width, squares.add(whole)));
+                let [x, dy] = [x, dy].map(|of| load_some::<V>(of.add(whole), n - whole));
+                store_some(dy.mul(powers), direct.add(whole), n - whole);
+                store_some(dy.mul(x).mul(slopes), terms.add(whole), n - whole);
+            }
         }
     }
 }
 
-/// dx of a pixel from both; the windows of the terms begin at the beginning of `terms`.
+/// One vector of [`split`]; what lies `ahead` of x is asked for.
+///
+/// # Safety
+/// The processor has the instructions of `V`; a vector is readable from x and dy and writable from both terms on, and a window more readable from `squares` on.
+#[inline(always)]
+unsafe fn split_vector<V: Vector, const PAPER: bool>(
+    curve: Curve,
+    width: usize,
+    squares: *const f32,
+    [x, dy]: [*const f32; 2],
+    [direct, terms]: [*mut f32; 2],
+    ahead: usize,
+) {
+    prefetch_vector::<V>(x.wrapping_add(ahead));
+    // SAFETY: the caller's promises.
+    unsafe {
+        let (powers, slopes) = curve.powers::<V, PAPER, true>(sums(width, squares));
+        let (x, dy) = (V::load(x), V::load(dy));
+        dy.mul(powers).store(direct);
+        dy.mul(x).mul(slopes).store(terms);
+    }
+}
+
+/// Asks for a vector's lines.
+#[inline(always)]
+fn prefetch_vector<V: Vector>(from: *const f32) {
+    for i in (0..V::LANES).step_by(LANES) {
+        prefetch(from.wrapping_add(i));
+    }
+}
+
+/// dx of `count` pixels from both terms.
 ///
 /// # Safety
 /// The processor has the instructions of `V`.
 #[inline(always)]
-unsafe fn join<V: Vector>(p: &Params, width: usize, terms: &[f32], [x, direct]: [&[f32]; 2], dx: &mut [f32]) {
-    let n = x.len();
-    assert!(direct.len() == n && dx.len() == n && n + width - 1 + LANES <= terms.len());
-    let whole = whole::<V>(n);
-    // SAFETY: whole vectors, and the windows of one that is not, lie inside (checked above); the caller's promise.
-    unsafe {
-        for i in (0..whole).step_by(V::LANES) {
-            let (x, direct) = (V::load(x.as_ptr().add(i)), V::load(direct.as_ptr().add(i)));
-            difference(p, x, direct, sums(width, terms.as_ptr().add(i))).store(dx.as_mut_ptr().add(i));
-        }
-        if whole < n {
-            let (x, direct) = (load_some::<V>(&x[whole..]), load_some::<V>(&direct[whole..]));
-            store_some(difference(p, x, direct, sums(width, terms.as_ptr().add(whole))), &mut dx[whole..]);
+unsafe fn join<V: Vector>(
+    p: &Params,
+    windows: Windows,
+    width: usize,
+    count: usize,
+    direct: &[f32; SPACE],
+    terms: &[f32; SPACE],
+    x: &Pixels<&[f32]>,
+    dx: Pixels<&mut [f32]>,
+) {
+    let Windows { n, before, lead, pitch, .. } = windows;
+    assert!(windows.hold(count) && x.hold(count, n) && dx.hold(count, n));
+    let (slope, relu, whole) = (p.curve().slope(), p.relu != 0, whole::<V>(n));
+    for pixel in 0..count {
+        // SAFETY: whole vectors, and the windows of one that is not, lie inside (checked above); the caller's promise.
+        unsafe {
+            let at = pixel * pitch + lead;
+            let (direct, terms) = (direct.as_ptr().add(at), terms.as_ptr().add(at - before));
+            let x = x.data.as_ptr().add(pixel * x.ld);
+            let dx = dx.data.as_mut_ptr().add(pixel * dx.ld);
+            for i in (0..whole).step_by(V::LANES) {
+                let (x, direct) = (V::load(x.add(i)), V::load(direct.add(i)));
+                difference(slope, relu, x, direct, sums(width, terms.add(i))).store(dx.add(i));
+            }
+            if whole < n {
+                let (x, direct) =
+                    (load_some::<V>(x.add(whole), n - whole), load_some::<V>(direct.add(whole), n - whole));
+                store_some(difference(slope, relu, x, direct, sums(width, terms.add(whole))), dx.add(whole), n - whole);
+            }
         }
     }
 }
@@ -393,11 +470,10 @@ unsafe fn join<V: Vector>(p: &Params, width: usize, terms: &[f32], [x, direct]: 
 /// # Safety
 /// The processor has the instructions of `V`.
 #[inline(always)]
-unsafe fn difference<V: Vector>(p: &Params, x: V, direct: V, sums: V) -> V {
-    let slope = p.curve().slope();
+unsafe fn difference<V: Vector>(slope: f32, relu: bool, x: V, direct: V, sums: V) -> V {
     // SAFETY: the caller's promise.
     unsafe {
-        let dx = direct.sub(V::splat(&slope).mul(x).mul(sums));
-        if p.relu != 0 { dx.where_positive(x) } else { dx }
+        let dx = direct.sub_product(V::splat(&slope).mul(x), sums);
+        if relu { dx.where_positive(x) } else { dx }
     }
 }
