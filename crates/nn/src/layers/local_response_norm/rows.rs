@@ -446,7 +446,7 @@ unsafe fn join<V: Vector>(
 ) {
     let Windows { n, before, lead, pitch, .. } = windows;
     assert!(windows.hold(count) && x.hold(count, n) && dx.hold(count, n));
-    let (slope, relu, whole) = (p.curve().slope(), p.relu != 0, whole::<V>(n));
+    let (slope, relu, whole, ahead) = (p.curve().slope(), p.relu != 0, whole::<V>(n), windows.pixels * dx.ld);
     for pixel in 0..count {
         // SAFETY: whole vectors, and the windows of one that is not, lie inside (checked above); the caller's promise.
         unsafe {
@@ -455,6 +455,8 @@ unsafe fn join<V: Vector>(
             let x = x.data.as_ptr().add(pixel * x.ld);
             let dx = dx.data.as_mut_ptr().add(pixel * dx.ld);
             for i in (0..whole).step_by(V::LANES) {
+                // What is written is read from memory first.
+                prefetch_vector::<V>(dx.wrapping_add(ahead + i));
                 let (x, direct) = (V::load(x.add(i)), V::load(direct.add(i)));
                 difference(slope, relu, x, direct, sums(width, terms.add(i))).store(dx.add(i));
             }
