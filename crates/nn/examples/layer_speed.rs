@@ -1,5 +1,5 @@
 //! Speed of the layers of the paper's network that multiply, and of normalisation with pooling, forward and backward, and of every operation of the whole network (`paper`; with
-//! the gradient by the image, which training does not need; without loss, update and augmentation). Likewise the convolutions of the CIFAR nets (`cifar1` to `cifar3`; `cifar4` is
+//! the gradient by the image, which training does not need; without loss, update and augmentation). Likewise the normalisation within maps of `code2012`, and the convolutions of the CIFAR nets (`cifar1` to `cifar3`; `cifar4` is
 //! the wider second one of the nets with unshared convolutions).
 //! `cargo run -p alexnode-nn --example layer_speed [batch [threads [layer]]]`.
 //!
@@ -59,7 +59,10 @@ fn main() {
     let alone = layers.iter().chain(&cifar).map(|(name, input, text)| (*name, *input, vec![multiplies(name, text)]));
     let norms = [("norm1", Shape::new(55, 55, 96)), ("norm2", Shape::new(27, 27, 256))];
     let norms = norms.map(|(name, input)| (name, input, vec![named("norm", norm), named("pool", pool)]));
-    for (name, input, texts) in alone.chain(norms).chain([("paper", Shape::new(224, 224, 3), network)]) {
+    let within = r#""type": "mapResponseNorm", "size": 5, "k": 1, "alpha": 0.001, "beta": 0.75"#;
+    let within = ("within2", Shape::new(27, 27, 256), vec![named("norm", within)]);
+    for (name, input, texts) in alone.chain(norms).chain([within]).chain([("paper", Shape::new(224, 224, 3), network)])
+    {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
         }

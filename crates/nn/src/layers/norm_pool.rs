@@ -6,6 +6,7 @@ use super::{
     local_response_norm::{self, LocalResponseNorm, Scratch},
     max_pool2d::{self, MaxPool2d},
     pool::PoolParams,
+    rows::FEW,
 };
 use crate::lower::{Lower, Tensor};
 use alexnode_core::{
@@ -42,9 +43,7 @@ const ROOM: usize = 8192;
 /// The most channels among them: the fewer, the more often two blocks read the same ones at the seam.
 const CHUNK: usize = 64;
 
-/// Fewer images than these are cut into pieces on the processor, so that all its workers have something to do.
-const FEW: usize = 16;
-/// See [`FEW`].
+/// Pieces of an image on the processor where there are fewer than [`FEW`].
 const PIECES: usize = 8;
 /// Elements that a task of the processor's backward pass computes: some 100 microseconds of work.
 const TASK: usize = 128 * 1024;

@@ -1,6 +1,6 @@
 //! What both response normalisations share: sums over clipped windows, and y = x s^-beta with s = k + alpha * sum.
 
-use crate::tile::{Tile, Vector, Work, load_some, store_some, with_vectors};
+use crate::tile::{MAX_LANES, Vector};
 use alexnode_core::{Error, Result};
 
 /// s = k + alpha * sum, and its powers. `alpha` is the factor in front of the sum, after any division by the window's size.
@@ -57,10 +57,6 @@ impl Curve {
             (power, power.mul(inverse).mul(two.sub_product(s, inverse)))
         }
     }
-    /// Replaces sums by s^-beta; `below`, if any and as long, becomes s^(-beta - 1).
-    pub fn replace(self, sums: &mut [f32], below: Option<&mut [f32]>) {
-        with_vectors(Replace { curve: self, sums, below });
-    }
     /// The factor of the second term of the gradient.
     pub fn slope(self) -> f32 {
         2.0 * self.alpha * self.beta
@@ -75,50 +71,6 @@ const SERIES: [f32; 6] = [0.074_486_51, 0.084_251_91, 0.095_143_95, 0.117_139_01
 
 /// Numbers beyond it count as it: s^-3/4 is as good as 0 there. A NaN stays one.
 const LARGEST: f32 = 1e30;
-
-/// Lanes of the longest vector, two of them in step.
-const MAX_LANES: usize = 2 * Tile::UNIT;
-
-struct Replace<'a> {
-    curve: Curve,
-    sums: &'a mut [f32],
-    below: Option<&'a mut [f32]>,
-}
-
-impl Work for Replace<'_> {
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match (self.curve.is_paper(), self.below.is_some()) {
-                (true, true) => self.go::<V, true, true>(),
-                (true, false) => self.go::<V, true, false>(),
-                (false, true) => self.go::<V, false, true>(),
-                (false, false) => self.go::<V, false, false>(),
-            }
-        }
-    }
-}
-
-impl Replace<'_> {
-    /// # Safety
-    /// The processor has the instructions of `V`.
-    #[inline(always)]
-    unsafe fn go<V: Vector, const PAPER: bool, const BELOW: bool>(self) {
-        let mut below = self.below.map(|below| below.chunks_mut(V::LANES));
-        for sums in self.sums.chunks_mut(V::LANES) {
-            // SAFETY: the caller's promise.
-            let (powers, slopes) =
-                unsafe { self.curve.powers::<V, PAPER, BELOW>(load_some(sums.as_ptr(), sums.len())) };
-            // SAFETY: as above.
-            unsafe { store_some(powers, sums.as_mut_ptr(), sums.len()) };
-            if let Some(below) = below.as_mut().and_then(Iterator::next) {
-                // SAFETY: as above.
-                unsafe { store_some(slopes, below.as_mut_ptr(), below.len()) };
-            }
-        }
-    }
-}
 
 /// Checks the numbers of a response normalisation.
 pub fn check(size: usize, k: f32, alpha: f32, beta: f32) -> Result<()> {
@@ -138,53 +90,40 @@ pub fn check(size: usize, k: f32, alpha: f32, beta: f32) -> Result<()> {
     Ok(())
 }
 
-/// `sums[i]` = sum of the `size` elements from `values[i - before * step]` on that lie `step` apart, clipped to the slice.
-#[inline(always)]
-pub fn sum_shifted(values: &[f32], size: usize, before: usize, step: usize, sums: &mut [f32]) {
-    let n = values.len();
-    sums.fill(0.0);
-    for d in 0..size {
-        let (to, from) = if d < before { ((before - d) * step, 0) } else { (0, (d - before) * step) };
-        let len = n.saturating_sub(to + from);
-        // An offset beyond the slice contributes nothing.
-        if len > 0 {
-            for (sum, v) in sums[to..][..len].iter_mut().zip(&values[from..][..len]) {
-                *sum += v;
-            }
-        }
-    }
-}
-
-/// As [`sum_shifted`], block after block of `step` elements: for long steps.
-#[inline(always)]
-pub fn sum_blocks(values: &[f32], size: usize, before: usize, step: usize, sums: &mut [f32]) {
-    let n = values.len() / step;
-    for (i, sum) in sums.chunks_exact_mut(step).enumerate() {
-        let (first, end) = (i.saturating_sub(before), n.min(i + size - before));
-        sum.copy_from_slice(&values[first * step..][..step]);
-        for block in first + 1..end {
-            for (s, v) in sum.iter_mut().zip(&values[block * step..][..step]) {
-                *s += v;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tile::{Work, with_vectors};
+
+    /// s^-beta and s^(-beta - 1) of a multiple of so many sums as a vector has.
+    struct Powers<'a>(Curve, &'a mut [f32], &'a mut [f32]);
+
+    impl Work for Powers<'_> {
+        unsafe fn run<V: Vector>(self) {
+            let Self(curve, sums, below) = self;
+            for (sums, below) in sums.chunks_exact_mut(V::LANES).zip(below.chunks_exact_mut(V::LANES)) {
+                // SAFETY: as many as a vector has; the caller's promise.
+                unsafe {
+                    let sum = V::load(sums.as_ptr());
+                    let paper = curve.is_paper();
+                    let both =
+                        if paper { curve.powers::<V, true, true>(sum) } else { curve.powers::<V, false, true>(sum) };
+                    both.0.store(sums.as_mut_ptr());
+                    both.1.store(below.as_mut_ptr());
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_powers_of_the_paper_are_precise_to_the_last_bit_or_two() {
         let curve = Curve { k: 2e-30, alpha: 1.0, beta: 0.75 };
         assert!(curve.is_paper());
-        // From 1e-30 to 1e30, and more closely from 2 on; no whole number of vectors.
+        // From 1e-30 to 1e30, and more closely from 2 on.
         let sum = |i: u32| if i.is_multiple_of(2) { 10f32.powf(i as f32 * 6e-5 - 30.0) } else { 2.0 + i as f32 * 1e-4 };
-        let sums: Vec<f32> = (0..1_000_001).map(sum).collect();
-        let (mut alone, mut powers, mut below) = (sums.clone(), sums.clone(), vec![f32::NAN; sums.len()]);
-        curve.replace(&mut alone, None);
-        curve.replace(&mut powers, Some(&mut below));
-        assert!(alone == powers);
+        let sums: Vec<f32> = (0..1_000_000).map(sum).collect();
+        let (mut powers, mut below) = (sums.clone(), vec![f32::NAN; sums.len()]);
+        with_vectors(Powers(curve, &mut powers, &mut below));
         for (i, sum) in sums.into_iter().enumerate() {
             let s = f64::from(curve.k + sum);
             let (exact, power, below) = (s.powf(-0.75), f64::from(powers[i]), f64::from(below[i]));
@@ -198,8 +137,9 @@ mod tests {
     fn what_is_not_finite_and_other_exponents() {
         for beta in [0.75, 0.5] {
             let curve = Curve { k: 1.0, alpha: 2.0, beta };
-            let (mut powers, mut below) = ([f32::NAN, f32::INFINITY, 1.5], [0.0; 3]);
-            curve.replace(&mut powers, Some(&mut below));
+            let (mut powers, mut below) = ([1.5; 16], [0.0; 16]);
+            powers[..2].copy_from_slice(&[f32::NAN, f32::INFINITY]);
+            with_vectors(Powers(curve, &mut powers, &mut below));
             assert!(powers[0].is_nan() && below[0].is_nan());
             assert!(powers[1] < 1e-20 && below[1] < 1e-20);
             let want = 4f32.powf(-beta);

@@ -4,6 +4,9 @@
 use alexnode_core::host::Host;
 use std::ops::Range;
 
+/// Fewer images than these are cut into pieces on the processor, so that all its workers have something to do.
+pub const FEW: usize = 16;
+
 /// Elements that one task handles: some ten microseconds of work.
 const TASK: usize = 16 * 1024;
 /// Elements that are handled as one row where rows follow each other without a gap.

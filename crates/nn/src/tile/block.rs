@@ -8,6 +8,9 @@ pub fn relu(x: f32) -> f32 {
     if x <= 0.0 { 0.0 } else { x }
 }
 
+/// Numbers of the longest vector: of two of AVX-512.
+pub const MAX_LANES: usize = 2 * Tile::UNIT;
+
 /// What is done with vectors, whichever the processor has.
 pub trait Work {
     /// Does it. To be inlined always: only then it uses the instructions of `V`.
@@ -19,7 +22,7 @@ pub trait Work {
 
 /// Some numbers that are computed at once.
 pub trait Vector: Copy {
-    /// How many: 8 or 16.
+    /// How many: 8 or 16, or twice as many.
     const LANES: usize;
     /// # Safety
     /// The elements are readable; the processor has the instructions.
@@ -98,7 +101,7 @@ pub trait Vector: Copy {
 /// The processor has the instructions of `V`.
 #[inline(always)]
 unsafe fn both<V: Vector>(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
-    let (mut x, mut y) = ([0.0; Tile::UNIT], [0.0; Tile::UNIT]);
+    let (mut x, mut y) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
     // SAFETY: no vector is longer; the caller's promise.
     unsafe {
         a.store(x.as_mut_ptr());
@@ -108,29 +111,65 @@ unsafe fn both<V: Vector>(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
     }
 }
 
-/// `n` elements as a vector, then 0.
+/// What is done with elements that lie one behind the other.
+pub trait Step {
+    /// Does it with `n` of them, from the one at `at` on: as many as a vector has, or without `WHOLE` fewer. To be inlined always.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `V`; and what it says itself.
+    unsafe fn vector<V: Vector, const WHOLE: bool>(&self, at: usize, n: usize);
+}
+
+/// A step for all of `n` elements, two vectors at a time while there are so many.
 ///
 /// # Safety
-/// They are readable, and not more than [`Tile::UNIT`]; the processor has the instructions of `V`.
+/// The processor has the instructions of `V`; what the step asks for holds for `n` elements.
 #[inline(always)]
-pub unsafe fn load_some<V: Vector>(from: *const f32, n: usize) -> V {
-    let mut some = [0.0; Tile::UNIT];
-    // SAFETY: no vector is longer; the caller's promise.
+pub unsafe fn each_vector<V: Vector>(n: usize, step: &impl Step) {
+    let (pairs, whole) = (n - n % Pair::<V>::LANES, n - n % V::LANES);
+    // SAFETY: the caller's promises.
     unsafe {
+        for at in (0..pairs).step_by(Pair::<V>::LANES) {
+            step.vector::<Pair<V>, true>(at, Pair::<V>::LANES);
+        }
+        for at in (pairs..whole).step_by(V::LANES) {
+            step.vector::<V, true>(at, V::LANES);
+        }
+        if whole < n {
+            step.vector::<V, false>(whole, n - whole);
+        }
+    }
+}
+
+/// The vector at `from`; without `WHOLE` only `n` elements of it, then 0.
+///
+/// # Safety
+/// So many elements are readable, `n` fewer than a vector has; the processor has the instructions of `V`.
+#[inline(always)]
+pub unsafe fn load<V: Vector, const WHOLE: bool>(from: *const f32, n: usize) -> V {
+    // SAFETY: no vector is longer; the caller's promises.
+    unsafe {
+        if WHOLE {
+            return V::load(from);
+        }
+        let mut some = [0.0; MAX_LANES];
         some.as_mut_ptr().copy_from_nonoverlapping(from, n);
         V::load(some.as_ptr())
     }
 }
 
-/// Writes the first `n` elements.
+/// Writes a vector; without `WHOLE` only its first `n` elements.
 ///
 /// # Safety
-/// They are writable, and not more than [`Tile::UNIT`]; the processor has the instructions of `V`.
+/// So many elements are writable, `n` fewer than a vector has; the processor has the instructions of `V`.
 #[inline(always)]
-pub unsafe fn store_some<V: Vector>(values: V, to: *mut f32, n: usize) {
-    let mut some = [0.0; Tile::UNIT];
-    // SAFETY: no vector is longer; the caller's promise.
+pub unsafe fn store<V: Vector, const WHOLE: bool>(values: V, to: *mut f32, n: usize) {
+    // SAFETY: no vector is longer; the caller's promises.
     unsafe {
+        if WHOLE {
+            return values.store(to);
+        }
+        let mut some = [0.0; MAX_LANES];
         values.store(some.as_mut_ptr());
         to.copy_from_nonoverlapping(some.as_ptr(), n);
     }

@@ -20,7 +20,7 @@ mod pack;
 mod x86;
 
 pub use ahead::{Ahead, prefetch};
-pub use block::{Pair, Vector, Work, load_some, relu, store_some};
+pub use block::{MAX_LANES, Step, Vector, Work, each_vector, load, relu, store};
 pub use pack::{copy, pack, pack_columns};
 use std::sync::atomic::{AtomicU8, Ordering};
 

@@ -148,6 +148,8 @@ fn within_maps() {
         (1, Shape::new(6, 5, 20), 4, 0.75),
         (1, Shape::new(3, 2, 17), 9, 0.6),
         (1, Shape::new(1, 8, 4), 1, 1.0),
+        // Many images, whose channels are cut into larger blocks.
+        (16, Shape::new(6, 2, 265), 3, 0.75),
     ];
     for (batch, shape, size, beta) in cases {
         let layer = within(size, beta);

@@ -1,10 +1,10 @@
 //! The Rust bodies: some pixels at a time, so that the steps of a pixel need not wait for each other.
 
 use super::{Curve, MAX_GROUP, Params};
-use crate::tile::{Pair, Tile, Vector, Work, load_some, prefetch, store_some, with_vectors};
+use crate::tile::{Step, Tile, Vector, Work, each_vector, load, prefetch, store, with_vectors};
 use std::ops::Range;
 
-/// No vector is longer.
+/// Numbers of a line of the caches, and of the longest vector.
 const LANES: usize = Tile::UNIT;
 /// Channels of a window that get a loop of their own.
 const USUAL: usize = 5;
@@ -250,12 +250,6 @@ impl Backward<'_> {
     }
 }
 
-/// The elements of `n` that are in whole vectors.
-#[inline(always)]
-fn whole<V: Vector>(n: usize) -> usize {
-    n / V::LANES * V::LANES
-}
-
 /// The sums over the windows of a vector's channels, from left to right.
 ///
 /// # Safety
@@ -266,6 +260,14 @@ unsafe fn sums<V: Vector>(width: usize, padded: *const f32) -> V {
     unsafe { (1..width).fold(V::load(padded), |sum, i| sum.add(V::load(padded.add(i)))) }
 }
 
+/// Asks for a vector's lines.
+#[inline(always)]
+fn prefetch_vector<V: Vector>(from: *const f32) {
+    for i in (0..V::LANES).step_by(LANES) {
+        prefetch(from.wrapping_add(i));
+    }
+}
+
 /// The squares of `count` pixels of x.
 ///
 /// # Safety
@@ -274,19 +276,28 @@ unsafe fn sums<V: Vector>(width: usize, padded: *const f32) -> V {
 unsafe fn square<V: Vector>(windows: Windows, count: usize, x: &Pixels<&[f32]>, squares: &mut [f32; SPACE]) {
     let Windows { n, lead, pitch, .. } = windows;
     assert!(windows.hold(count) && x.hold(count, n));
-    let whole = whole::<V>(n);
     for pixel in 0..count {
-        // SAFETY: all of it lies inside (checked above); the caller's promise.
+        // SAFETY: `n` elements of both lie inside (checked above); the caller's promise.
         unsafe {
-            let (x, squares) = (x.data.as_ptr().add(pixel * x.ld), squares.as_mut_ptr().add(pixel * pitch + lead));
-            for i in (0..whole).step_by(V::LANES) {
-                let x = V::load(x.add(i));
-                x.mul(x).store(squares.add(i));
-            }
-            if whole < n {
-                let x = load_some::<V>(x.add(whole), n - whole);
-                store_some(x.mul(x), squares.add(whole), n - whole);
-            }
+            let x = x.data.as_ptr().add(pixel * x.ld);
+            each_vector::<V>(n, &Square { x, squares: squares.as_mut_ptr().add(pixel * pitch + lead) });
+        }
+    }
+}
+
+/// `squares` = x^2. Both hold the elements.
+struct Square {
+    x: *const f32,
+    squares: *mut f32,
+}
+
+impl Step for Square {
+    #[inline(always)]
+    unsafe fn vector<V: Vector, const WHOLE: bool>(&self, at: usize, n: usize) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let x = load::<V, WHOLE>(self.x.add(at), n);
+            store::<V, WHOLE>(x.mul(x), self.squares.add(at), n);
         }
     }
 }
@@ -309,50 +320,40 @@ unsafe fn normalise<V: Vector, const PAPER: bool>(
     let Windows { n: all, before, lead, pitch, .. } = windows;
     let (first, n, ahead) = (own.start, own.len(), windows.pixels * x.ld);
     assert!(own.end <= all && windows.hold(count) && x.hold(count, all) && y.hold(count, n));
-    let (pairs, whole) = (whole::<Pair<V>>(n), whole::<V>(n));
     for pixel in 0..count {
-        // SAFETY: whole vectors, and the windows of one that is not, lie inside (checked above); the caller's promise.
+        // SAFETY: `n` elements of x and y, and their windows, lie inside (checked above); the caller's promise.
         unsafe {
             let squares = squares.as_ptr().add(pixel * pitch + lead - before + first);
             let x = x.data.as_ptr().add(pixel * x.ld + first);
             let y = y.data.as_mut_ptr().add(pixel * y.ld);
-            for i in (0..pairs).step_by(Pair::<V>::LANES) {
-                normalise_vector::<Pair<V>, PAPER>(curve, width, squares.add(i), x.add(i), y.add(i), ahead);
-            }
-            for i in (pairs..whole).step_by(V::LANES) {
-                normalise_vector::<V, PAPER>(curve, width, squares.add(i), x.add(i), y.add(i), ahead);
-            }
-            if whole < n {
-                let (powers, _) = curve.powers::<V, PAPER, false>(sums(width, squares.add(whole)));
-                let x = load_some::<V>(x.add(whole), n - whole);
-                store_some(x.mul(powers), y.add(whole), n - whole);
-            }
+            each_vector::<V>(n, &Normalise::<PAPER> { curve, width, squares, x, y, ahead });
         }
     }
 }
 
-/// One vector of [`normalise`]; what lies `ahead` of x is asked for.
-///
-/// # Safety
-/// The processor has the instructions of `V`; a vector is readable from x and writable from y on, and a window more from `squares` on.
-#[inline(always)]
-unsafe fn normalise_vector<V: Vector, const PAPER: bool>(
+/// y = x s^-beta. x and y hold the elements, `squares` also their windows and a vector; what lies `ahead` of x is asked for.
+struct Normalise<const PAPER: bool> {
     curve: Curve,
     width: usize,
     squares: *const f32,
     x: *const f32,
     y: *mut f32,
     ahead: usize,
-) {
-    prefetch_vector::<V>(x.wrapping_add(ahead));
-    // SAFETY: the caller's promises.
-    unsafe {
-        let (powers, _) = curve.powers::<V, PAPER, false>(sums(width, squares));
-        V::load(x).mul(powers).store(y);
+}
+
+impl<const PAPER: bool> Step for Normalise<PAPER> {
+    #[inline(always)]
+    unsafe fn vector<V: Vector, const WHOLE: bool>(&self, at: usize, n: usize) {
+        prefetch_vector::<V>(self.x.wrapping_add(self.ahead + at));
+        // SAFETY: the caller's promises.
+        unsafe {
+            let (powers, _) = self.curve.powers::<V, PAPER, false>(sums(self.width, self.squares.add(at)));
+            store::<V, WHOLE>(load::<V, WHOLE>(self.x.add(at), n).mul(powers), self.y.add(at), n);
+        }
     }
 }
 
-/// The two terms of the channels `own` of `count` pixels: `direct` = dy s^-beta, `terms` = dy x s^(-beta - 1).
+/// The two terms of the channels `own` of `count` pixels.
 ///
 /// # Safety
 /// The processor has the instructions of `V`.
@@ -371,61 +372,42 @@ unsafe fn split<V: Vector, const PAPER: bool>(
     let Windows { n: all, before, lead, pitch, .. } = windows;
     let (first, n, ahead) = (own.start, own.len(), windows.pixels * x.ld);
     assert!(own.end <= all && windows.hold(count) && x.hold(count, all) && dy.hold(count, n));
-    let (pairs, whole) = (whole::<Pair<V>>(n), whole::<V>(n));
     for pixel in 0..count {
-        // SAFETY: whole vectors, and the windows of one that is not, lie inside (checked above); the caller's promise.
+        // SAFETY: `n` elements of all, and their windows, lie inside (checked above); the caller's promise.
         unsafe {
-            let at = pixel * pitch + lead + first;
-            let squares = squares.as_ptr().add(at - before);
-            let (direct, terms) = (direct.as_mut_ptr().add(at), terms.as_mut_ptr().add(at));
+            let place = pixel * pitch + lead + first;
+            let squares = squares.as_ptr().add(place - before);
+            let (direct, terms) = (direct.as_mut_ptr().add(place), terms.as_mut_ptr().add(place));
             let x = x.data.as_ptr().add(pixel * x.ld + first);
             let dy = dy.data.as_ptr().add(pixel * dy.ld);
-            for i in (0..pairs).step_by(Pair::<V>::LANES) {
-                let terms = [direct.add(i), terms.add(i)];
-                split_vector::<Pair<V>, PAPER>(curve, width, squares.add(i), [x.add(i), dy.add(i)], terms, ahead);
-            }
-            for i in (pairs..whole).step_by(V::LANES) {
-                let terms = [direct.add(i), terms.add(i)];
-                split_vector::<V, PAPER>(curve, width, squares.add(i), [x.add(i), dy.add(i)], terms, ahead);
-            }
-            if whole < n {
-                let (powers, slopes) = curve.powers::<V, PAPER, true>(sums(width, squares.add(whole)));
-                let [x, dy] = [x, dy].map(|of| load_some::<V>(of.add(whole), n - whole));
-                store_some(dy.mul(powers), direct.add(whole), n - whole);
-                store_some(dy.mul(x).mul(slopes), terms.add(whole), n - whole);
-            }
+            each_vector::<V>(n, &Split::<PAPER> { curve, width, squares, x, dy, direct, terms, ahead });
         }
     }
 }
 
-/// One vector of [`split`]; what lies `ahead` of x is asked for.
-///
-/// # Safety
-/// The processor has the instructions of `V`; a vector is readable from x and dy and writable from both terms on, and a window more readable from `squares` on.
-#[inline(always)]
-unsafe fn split_vector<V: Vector, const PAPER: bool>(
+/// `direct` = dy s^-beta, `terms` = dy x s^(-beta - 1). All hold the elements, `squares` also their windows and a vector; what lies `ahead` of x is asked for.
+struct Split<const PAPER: bool> {
     curve: Curve,
     width: usize,
     squares: *const f32,
-    [x, dy]: [*const f32; 2],
-    [direct, terms]: [*mut f32; 2],
+    x: *const f32,
+    dy: *const f32,
+    direct: *mut f32,
+    terms: *mut f32,
     ahead: usize,
-) {
-    prefetch_vector::<V>(x.wrapping_add(ahead));
-    // SAFETY: the caller's promises.
-    unsafe {
-        let (powers, slopes) = curve.powers::<V, PAPER, true>(sums(width, squares));
-        let (x, dy) = (V::load(x), V::load(dy));
-        dy.mul(powers).store(direct);
-        dy.mul(x).mul(slopes).store(terms);
-    }
 }
 
-/// Asks for a vector's lines.
-#[inline(always)]
-fn prefetch_vector<V: Vector>(from: *const f32) {
-    for i in (0..V::LANES).step_by(LANES) {
-        prefetch(from.wrapping_add(i));
+impl<const PAPER: bool> Step for Split<PAPER> {
+    #[inline(always)]
+    unsafe fn vector<V: Vector, const WHOLE: bool>(&self, at: usize, n: usize) {
+        prefetch_vector::<V>(self.x.wrapping_add(self.ahead + at));
+        // SAFETY: the caller's promises.
+        unsafe {
+            let (powers, below) = self.curve.powers::<V, PAPER, true>(sums(self.width, self.squares.add(at)));
+            let [x, dy] = [self.x, self.dy].map(|from| load::<V, WHOLE>(from.add(at), n));
+            store::<V, WHOLE>(dy.mul(powers), self.direct.add(at), n);
+            store::<V, WHOLE>(dy.mul(x).mul(below), self.terms.add(at), n);
+        }
     }
 }
 
@@ -446,36 +428,41 @@ unsafe fn join<V: Vector>(
 ) {
     let Windows { n, before, lead, pitch, .. } = windows;
     assert!(windows.hold(count) && x.hold(count, n) && dx.hold(count, n));
-    let (slope, relu, whole, ahead) = (p.curve().slope(), p.relu != 0, whole::<V>(n), windows.pixels * dx.ld);
+    let (slope, relu, ahead) = (p.curve().slope(), p.relu != 0, windows.pixels * dx.ld);
     for pixel in 0..count {
-        // SAFETY: whole vectors, and the windows of one that is not, lie inside (checked above); the caller's promise.
+        // SAFETY: `n` elements of all, and their windows, lie inside (checked above); the caller's promise.
         unsafe {
-            let at = pixel * pitch + lead;
-            let (direct, terms) = (direct.as_ptr().add(at), terms.as_ptr().add(at - before));
+            let place = pixel * pitch + lead;
+            let (direct, terms) = (direct.as_ptr().add(place), terms.as_ptr().add(place - before));
             let x = x.data.as_ptr().add(pixel * x.ld);
             let dx = dx.data.as_mut_ptr().add(pixel * dx.ld);
-            for i in (0..whole).step_by(V::LANES) {
-                // What is written is read from memory first.
-                prefetch_vector::<V>(dx.wrapping_add(ahead + i));
-                let (x, direct) = (V::load(x.add(i)), V::load(direct.add(i)));
-                difference(slope, relu, x, direct, sums(width, terms.add(i))).store(dx.add(i));
-            }
-            if whole < n {
-                let (x, direct) =
-                    (load_some::<V>(x.add(whole), n - whole), load_some::<V>(direct.add(whole), n - whole));
-                store_some(difference(slope, relu, x, direct, sums(width, terms.add(whole))), dx.add(whole), n - whole);
-            }
+            each_vector::<V>(n, &Join { slope, relu, width, direct, terms, x, dx, ahead });
         }
     }
 }
 
-/// # Safety
-/// The processor has the instructions of `V`.
-#[inline(always)]
-unsafe fn difference<V: Vector>(slope: f32, relu: bool, x: V, direct: V, sums: V) -> V {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let dx = direct.sub_product(V::splat(&slope).mul(x), sums);
-        if relu { dx.where_positive(x) } else { dx }
+/// dx = `direct` - `slope` x * sums of `terms`, with `relu` 0 where x is not positive. All hold the elements, `terms` also their windows and a vector; what lies `ahead` of dx is asked
+/// for, since what is written is read from memory first.
+struct Join {
+    slope: f32,
+    relu: bool,
+    width: usize,
+    direct: *const f32,
+    terms: *const f32,
+    x: *const f32,
+    dx: *mut f32,
+    ahead: usize,
+}
+
+impl Step for Join {
+    #[inline(always)]
+    unsafe fn vector<V: Vector, const WHOLE: bool>(&self, at: usize, n: usize) {
+        prefetch_vector::<V>(self.dx.wrapping_add(self.ahead + at));
+        // SAFETY: the caller's promises.
+        unsafe {
+            let [x, direct] = [self.x, self.direct].map(|from| load::<V, WHOLE>(from.add(at), n));
+            let dx = direct.sub_product(V::splat(&self.slope).mul(x), sums(self.width, self.terms.add(at)));
+            store::<V, WHOLE>(if self.relu { dx.where_positive(x) } else { dx }, self.dx.add(at), n);
+        }
     }
 }
