@@ -16,16 +16,17 @@ import { environment } from '../environment.js';
 import { AlexnodeError } from '../errors.js';
 import { gpus } from '../gpu-check/gpus.js';
 import { RATE_OF_2012 } from '../gpu-check/index.js';
+import type { NetworkSpec } from '../layers.js';
 import { chooseDevices } from '../network.js';
 import { any, count, devices, flag, positive, type Shape, text, texts, whole } from '../options.js';
 import type { Precision } from '../precision.js';
 import { type Ceilings, measureCeilings, type Spread } from '../timings.js';
 import { type Meanwhile, OwnRunner, PeerRunner, peerOf, round } from './contest.js';
 import { Peer, type PeerName, type PeerPlaces } from './peers.js';
-import { differenceOf, reference } from './reference.js';
+import { differenceOf, type Reference, reference } from './reference.js';
 import { type BenchPeer, type BenchReport, type MissingPeer, missingPeer, rateOf, spreadOf } from './report.js';
 import { joined, layersOf, shapesOf, stepFlops, stepOf } from './steps.js';
-import { chosenRows, openSubject, type Subject, workOf } from './subject.js';
+import { chosenRows, openSubject, type Subject, type SubjectOptions, workOf } from './subject.js';
 
 export { type BaselineOutcome, compareWithBaseline, type Slower } from './baseline.js';
 export { benchLatency, type LatencyOptions, type LatencyReport } from './latency.js';
@@ -95,18 +96,21 @@ export async function* bench(options: BenchOptions = {}): AsyncGenerator<BenchEv
   signal?.throwIfAborted();
   yield progress(`${preset}: planning`);
   const given = { preset, devices, precision, seed, notices, ...limits, ...(batch === undefined ? {} : { batch }) };
-  await using subject = await openSubject(given);
-  const { network } = subject;
-  const chosen = chosenRows(network, options.layers);
-  const ours = new OwnRunner(subject.trainer, signal);
+  const folder = await mkdtemp(join(tmpdir(), 'alexnode-bench-'));
   const theirs: PeerRunner[] = [];
   const missing: MissingPeer[] = [];
   const meanwhile: Meanwhile = { others: [], megahertz: [] };
-  const folder = await mkdtemp(join(tmpdir(), 'alexnode-bench-'));
   try {
+    const expected = names.length > 0 ? await expectation(given, folder) : undefined;
+    await using subject = await openSubject(given);
+    const { network } = subject;
+    const chosen = chosenRows(network, options.layers);
+    const ours = new OwnRunner(subject.trainer, signal);
     yield progress('warming up');
     await ours.warm(turn);
-    for (const name of names) yield* enter(name, { options, subject, folder, turn }, theirs, missing);
+    if (expected !== undefined) {
+      for (const name of names) yield* enter(name, { options, subject, expected, turn }, theirs, missing);
+    }
     const pids = theirs.map(({ peer }) => peer.pid);
     for (let index = 0; index < rounds; index += 1) {
       yield progress(`round ${index + 1} of ${rounds}`);
@@ -152,29 +156,43 @@ function better(one: Ceilings, two: Ceilings): Ceilings {
 interface Entry {
   options: BenchOptions;
   subject: Subject;
-  /** For files. */
-  folder: string;
+  expected: Expectation;
   turn: number;
+}
+
+/** What a peer begins with, and what it must make of it. */
+interface Expectation extends Reference {
+  /** A checkpoint with the weights that the subject has. */
+  weights: string;
+}
+
+/** Of a subject that is closed again: two networks would be held at once otherwise, which no training does. The seed makes the same weights again. */
+async function expectation(given: SubjectOptions, folder: string): Promise<Expectation> {
+  const weights = join(folder, 'weights.safetensors');
+  let network: NetworkSpec;
+  {
+    await using subject = await openSubject(given);
+    network = subject.network;
+    await subject.trainer.save(weights);
+  }
+  return { weights, ...(await reference(network, folder, weights)) };
 }
 
 /** Opens a peer in all its settings, sees whether it computes the same, and warms it up. */
 async function* enter(
   name: PeerName,
-  { options, subject, folder, turn }: Entry,
+  { options, subject, expected, turn }: Entry,
   theirs: PeerRunner[],
   missing: MissingPeer[],
 ): AsyncGenerator<BenchEvent, void> {
-  const { network, recipe, trainer } = subject;
+  const { network, recipe } = subject;
   const { places = {}, signal } = options;
   const threads = options.threads ?? availableParallelism();
-  const weights = join(folder, 'weights.safetensors');
-  await trainer.save(weights);
-  const expected = await reference(network, folder, weights);
   for (const { setting, batch } of Peer.settings(name, recipe.batch)) {
     yield { type: 'progress', message: `${name} (${setting}): opening and warming up` };
     let peer: Peer | undefined;
     try {
-      const job = { network, batch, threads, momentum: recipe.momentum, weights };
+      const job = { network, batch, threads, momentum: recipe.momentum, weights: expected.weights };
       peer = await Peer.open(name, setting, job, places, signal);
       const runner = new PeerRunner(peer, await differenceOf(peer, expected));
       await runner.warm(turn);
