@@ -1,6 +1,6 @@
 //! What both response normalisations share: sums over clipped windows, and y = x s^-beta with s = k + alpha * sum.
 
-use crate::tile::{MAX_LANES, Vector};
+use crate::tile::{MAX_LANES, Vector, Work, with_vectors};
 use alexnode_core::{Error, Result};
 
 /// s = k + alpha * sum, and its powers. `alpha` is the factor in front of the sum, after any division by the window's size.
@@ -72,6 +72,39 @@ const SERIES: [f32; 6] = [0.074_486_51, 0.084_251_91, 0.095_143_95, 0.117_139_01
 /// Numbers beyond it count as it: s^-3/4 is as good as 0 there. A NaN stays one.
 const LARGEST: f32 = 1e30;
 
+/// What is done with vectors and [`Curve::powers`].
+pub trait Normalisation {
+    /// Does it. To be inlined always.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `V`; `PAPER` is what [`Curve::is_paper`] says.
+    unsafe fn run<V: Vector, const PAPER: bool>(self);
+}
+
+/// Does `work`, which takes the powers of `curve`, with the vectors of this processor.
+pub fn with_powers(curve: Curve, work: impl Normalisation) {
+    with_vectors(WithPowers { curve, work });
+}
+
+struct WithPowers<N> {
+    curve: Curve,
+    work: N,
+}
+
+impl<N: Normalisation> Work for WithPowers<N> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.curve.is_paper() {
+                self.work.run::<V, true>();
+            } else {
+                self.work.run::<V, false>();
+            }
+        }
+    }
+}
+
 /// Checks the numbers of a response normalisation.
 pub fn check(size: usize, k: f32, alpha: f32, beta: f32) -> Result<()> {
     if size == 0 || i32::try_from(size).is_err() {
@@ -93,21 +126,17 @@ pub fn check(size: usize, k: f32, alpha: f32, beta: f32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tile::{Work, with_vectors};
 
     /// s^-beta and s^(-beta - 1) of a multiple of so many sums as a vector has.
     struct Powers<'a>(Curve, &'a mut [f32], &'a mut [f32]);
 
-    impl Work for Powers<'_> {
-        unsafe fn run<V: Vector>(self) {
+    impl Normalisation for Powers<'_> {
+        unsafe fn run<V: Vector, const PAPER: bool>(self) {
             let Self(curve, sums, below) = self;
             for (sums, below) in sums.chunks_exact_mut(V::LANES).zip(below.chunks_exact_mut(V::LANES)) {
                 // SAFETY: as many as a vector has; the caller's promise.
                 unsafe {
-                    let sum = V::load(sums.as_ptr());
-                    let paper = curve.is_paper();
-                    let both =
-                        if paper { curve.powers::<V, true, true>(sum) } else { curve.powers::<V, false, true>(sum) };
+                    let both = curve.powers::<V, PAPER, true>(V::load(sums.as_ptr()));
                     both.0.store(sums.as_mut_ptr());
                     both.1.store(below.as_mut_ptr());
                 }
@@ -123,7 +152,7 @@ mod tests {
         let sum = |i: u32| if i.is_multiple_of(2) { 10f32.powf(i as f32 * 6e-5 - 30.0) } else { 2.0 + i as f32 * 1e-4 };
         let sums: Vec<f32> = (0..1_000_000).map(sum).collect();
         let (mut powers, mut below) = (sums.clone(), vec![f32::NAN; sums.len()]);
-        with_vectors(Powers(curve, &mut powers, &mut below));
+        with_powers(curve, Powers(curve, &mut powers, &mut below));
         for (i, sum) in sums.into_iter().enumerate() {
             let s = f64::from(curve.k + sum);
             let (exact, power, below) = (s.powf(-0.75), f64::from(powers[i]), f64::from(below[i]));
@@ -139,7 +168,7 @@ mod tests {
             let curve = Curve { k: 1.0, alpha: 2.0, beta };
             let (mut powers, mut below) = ([1.5; 16], [0.0; 16]);
             powers[..2].copy_from_slice(&[f32::NAN, f32::INFINITY]);
-            with_vectors(Powers(curve, &mut powers, &mut below));
+            with_powers(curve, Powers(curve, &mut powers, &mut below));
             assert!(powers[0].is_nan() && below[0].is_nan());
             assert!(powers[1] < 1e-20 && below[1] < 1e-20);
             let want = 4f32.powf(-beta);

@@ -1,7 +1,8 @@
 //! The Rust bodies: some pixels at a time, so that the steps of a pixel need not wait for each other.
 
 use super::{Curve, MAX_GROUP, Params};
-use crate::tile::{Step, Tile, Vector, Work, each_vector, load, prefetch, store, with_vectors};
+use crate::layers::response_norm::{Normalisation, with_powers};
+use crate::tile::{Step, Tile, Vector, each_vector, load, prefetch, store};
 use std::ops::Range;
 
 /// Numbers of a line of the caches, and of the longest vector.
@@ -115,7 +116,7 @@ pub(in crate::layers) fn forward(
     pixels: usize,
     scratch: &mut Scratch<1>,
 ) {
-    with_vectors(Forward { p, x, y, y_ld, pixels, scratch });
+    with_powers(p.curve(), Forward { p, x, y, y_ld, pixels, scratch });
 }
 
 struct Forward<'a> {
@@ -127,25 +128,9 @@ struct Forward<'a> {
     scratch: &'a mut Scratch<1>,
 }
 
-impl Work for Forward<'_> {
+impl Normalisation for Forward<'_> {
     #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if self.p.curve().is_paper() {
-                self.go::<V, true>();
-            } else {
-                self.go::<V, false>();
-            }
-        }
-    }
-}
-
-impl Forward<'_> {
-    /// # Safety
-    /// The processor has the instructions of `V`.
-    #[inline(always)]
-    unsafe fn go<V: Vector, const PAPER: bool>(self) {
+    unsafe fn run<V: Vector, const PAPER: bool>(self) {
         let Self { p, x, y, y_ld, pixels, scratch } = self;
         let ((before, after), x_ld) = (p.reach(), p.x_ld as usize);
         for (lo, hi) in p.groups() {
@@ -185,7 +170,7 @@ pub(in crate::layers) fn backward(
     pixels: usize,
     scratch: &mut Scratch<3>,
 ) {
-    with_vectors(Backward { p, x, dy, dy_ld, dx, pixels, scratch });
+    with_powers(p.curve(), Backward { p, x, dy, dy_ld, dx, pixels, scratch });
 }
 
 struct Backward<'a> {
@@ -198,25 +183,9 @@ struct Backward<'a> {
     scratch: &'a mut Scratch<3>,
 }
 
-impl Work for Backward<'_> {
+impl Normalisation for Backward<'_> {
     #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if self.p.curve().is_paper() {
-                self.go::<V, true>();
-            } else {
-                self.go::<V, false>();
-            }
-        }
-    }
-}
-
-impl Backward<'_> {
-    /// # Safety
-    /// The processor has the instructions of `V`.
-    #[inline(always)]
-    unsafe fn go<V: Vector, const PAPER: bool>(self) {
+    unsafe fn run<V: Vector, const PAPER: bool>(self) {
         let Self { p, x, dy, dy_ld, dx, pixels, scratch } = self;
         let (x_ld, dx_ld) = (p.x_ld as usize, p.dx_ld as usize);
         for (lo, hi) in p.groups() {

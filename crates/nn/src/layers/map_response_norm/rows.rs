@@ -1,7 +1,8 @@
 //! The Rust bodies: row by row, so that what lies between x and y stays in the first two caches.
 
 use super::{Curve, Params};
-use crate::tile::{Step, Vector, Work, each_vector, load, store, with_vectors};
+use crate::layers::response_norm::{Normalisation, with_powers};
+use crate::tile::{Step, Vector, each_vector, load, store};
 use alexnode_core::host::Shared;
 use std::ops::Range;
 
@@ -66,7 +67,7 @@ fn terms(p: &Params) -> usize {
 /// # Safety
 /// No other task may touch these elements of y.
 pub(super) unsafe fn forward(p: &Params, x: Plane<'_>, y: &Shared<'_, f32>, start: usize, sums: &mut [f32]) {
-    with_vectors(Forward { p, x, y, start, sums });
+    with_powers(p.curve(), Forward { p, x, y, start, sums });
 }
 
 struct Forward<'a> {
@@ -77,25 +78,9 @@ struct Forward<'a> {
     sums: &'a mut [f32],
 }
 
-impl Work for Forward<'_> {
+impl Normalisation for Forward<'_> {
     #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if self.p.curve().is_paper() {
-                self.go::<V, true>();
-            } else {
-                self.go::<V, false>();
-            }
-        }
-    }
-}
-
-impl Forward<'_> {
-    /// # Safety
-    /// The processor has the instructions of `V`.
-    #[inline(always)]
-    unsafe fn go<V: Vector, const PAPER: bool>(self) {
+    unsafe fn run<V: Vector, const PAPER: bool>(self) {
         let Self { p, x, y, start, sums } = self;
         let (n, w, columns) = (x.channels, p.w as usize, Windows::of(p, p.w));
         for row in 0..p.h as usize {
@@ -125,7 +110,7 @@ pub(super) unsafe fn backward(
     start: usize,
     space: &mut [f32],
 ) {
-    with_vectors(Backward { p, x, dy, dx, start, space });
+    with_powers(p.curve(), Backward { p, x, dy, dx, start, space });
 }
 
 struct Backward<'a> {
@@ -137,25 +122,9 @@ struct Backward<'a> {
     space: &'a mut [f32],
 }
 
-impl Work for Backward<'_> {
+impl Normalisation for Backward<'_> {
     #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if self.p.curve().is_paper() {
-                self.go::<V, true>();
-            } else {
-                self.go::<V, false>();
-            }
-        }
-    }
-}
-
-impl Backward<'_> {
-    /// # Safety
-    /// The processor has the instructions of `V`.
-    #[inline(always)]
-    unsafe fn go<V: Vector, const PAPER: bool>(self) {
+    unsafe fn run<V: Vector, const PAPER: bool>(self) {
         let Self { p, x, dy, dx, start, space } = self;
         let (n, h, w) = (x.channels, p.h as usize, p.w as usize);
         let (sums, terms) = space.split_at_mut(w * n);
